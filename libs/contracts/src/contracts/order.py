@@ -1,0 +1,158 @@
+"""The `order` block, written once by ingest and forwarded untouched, and the `part` block, which says what moves.
+
+No personal data: region codes, grades, tokens (keyed hashes) and masks stand for the receiver (design: personal data).
+"""
+
+from uuid import UUID
+
+from pydantic import Field
+
+from contracts.envelope import (
+    Code,
+    Contract,
+    Count,
+    Currency,
+    Id,
+    Minor,
+    MinorAmount,
+    Moment,
+    Quantity,
+    RateBp,
+    RegionCode,
+    SkuId,
+    Text,
+    Version,
+)
+from contracts.intake import DiscountShare, Fulfilment
+
+
+class Destination(Contract):
+    """Where to, without saying to whom."""
+
+    region_code: RegionCode
+    province: Text
+    city: Text
+    district: Text
+    country: Text = "CN"
+    address_grade: Code
+    """complete | street_short | district_unknown | city_unknown | unusable"""
+    phone_kind: Code
+    """mobile | landline | virtual | foreign | masked | missing | invalid"""
+    receiver_token: Text
+    phone_token: Text
+    address_token: Text
+    """Keyed hashes of the normalised values; equal inputs give equal tokens. Empty where there is no value."""
+    name_mask: Text = ""
+    phone_mask: Text = ""
+
+
+class NoteFlags(Contract):
+    has_buyer_note: bool = False
+    has_seller_note: bool = False
+    seller_flag: Code | None = None
+    keywords: list[Code] = Field(default_factory=list)
+    """Codes of the note keywords that ingest's table found: wants_carrier, no_contact, change_address, …"""
+
+
+class OrderLine(Contract):
+    line: int = Field(ge=1, le=500)
+    """The origin: 1, 2, 3 … within the channel order; 0 stands for its freight."""
+    channel_line_id: Id
+    sku_id: SkuId
+    title: Text = ""
+    quantity: Quantity
+    unit_list_price_minor: MinorAmount
+    adjust_minor: Minor = 0
+    discounts: list[DiscountShare] = Field(default_factory=list)
+    paid_minor: MinorAmount
+    """What the buyer pays for the whole line."""
+    receivable_minor: MinorAmount
+    """paid_minor plus the shares others than the shop bear: the shop's gross revenue of the line, tax included."""
+    tax_rate_bp: RateBp
+    tax_minor: MinorAmount
+    """Output VAT inside receivable_minor."""
+    unit_weight_grams: Count
+    gift: bool = False
+    refund_state: Code = "none"
+    ship_not_before: Moment | None = None
+
+
+class Freight(Contract):
+    list_minor: MinorAmount = 0
+    discounts: list[DiscountShare] = Field(default_factory=list)
+    paid_minor: MinorAmount = 0
+    receivable_minor: MinorAmount = 0
+    tax_rate_bp: RateBp = 0
+    tax_minor: MinorAmount = 0
+
+
+class Order(Contract):
+    """One received order: normalised, priced to the fen, free of personal data."""
+
+    order_id: UUID
+    channel: Code
+    shop_id: Id
+    channel_order_no: Id
+    source_version: Version
+    received_at: Moment
+    placed_at: Moment
+    paid_at: Moment | None = None
+    trade_state: Code
+    payment_state: Code
+    refund_state: Code
+    collection: Code
+    currency: Currency
+    lines: list[OrderLine] = Field(min_length=1)
+    freight: Freight = Field(default_factory=Freight)
+    paid_minor: MinorAmount
+    receivable_minor: MinorAmount
+    payment_methods: list[Code] = Field(default_factory=list)
+    fulfilment: Fulfilment
+    receiver_ref: UUID | None = None
+    destination: Destination | None = None
+    """None only where nothing is shipped."""
+    buyer_token: Text = ""
+    notes: NoteFlags = Field(default_factory=NoteFlags)
+    invoice_kind: Code = "none"
+    presale: bool = False
+    group_state: Code | None = None
+    risk_locked: bool = False
+    wanted_carrier: Code | None = None
+    ship_before: Moment | None = None
+    quality_flags: list[Code] = Field(default_factory=list)
+    """What ingest found odd but not impossible: money_mismatch, version_conflict, …"""
+
+
+class PartLine(Contract):
+    """Units of one origin line that move together, with their share of the money."""
+
+    origin_order_id: UUID
+    origin_line: int = Field(ge=1)
+    sku_id: SkuId
+    quantity: Quantity
+    paid_minor: MinorAmount
+    receivable_minor: MinorAmount
+    tax_minor: MinorAmount
+    unit_weight_grams: Count
+    unit_cost_minor: MinorAmount | None = None
+    """Stamped at allocation by inventory, the owner of costs; None before."""
+
+
+class PartFreight(Contract):
+    """Origin line 0: the buyer's freight, travelling with one part only."""
+
+    origin_order_id: UUID
+    paid_minor: MinorAmount
+    receivable_minor: MinorAmount
+    tax_minor: MinorAmount
+
+
+class Part(Contract):
+    """What moves: the only quantities anybody uses."""
+
+    order_id: UUID
+    parent_id: UUID | None = None
+    root_id: UUID
+    lines: list[PartLine] = Field(min_length=1)
+    freight: list[PartFreight] = Field(default_factory=list)
+    """None, or one per origin order (several after a merge)."""
