@@ -17,6 +17,7 @@ from contracts.intake import (
     Receiver,
 )
 from contracts.order import Destination, Freight, NoteFlags, Order, OrderLine, Part, PartFreight, PartLine
+from contracts.reasons import REASONS, Reason, text_of
 from contracts.spine import (
     CancellationSettled,
     Hold,
@@ -41,6 +42,7 @@ from contracts.topics import ORDER_KEYED, TOPICS, Topic, topic_of
 
 __all__ = [
     "ORDER_KEYED",
+    "REASONS",
     "TOPICS",
     "BundlePart",
     "Buyer",
@@ -74,6 +76,7 @@ __all__ = [
     "PlaceOffer",
     "PlanOffer",
     "Progress",
+    "Reason",
     "Receiver",
     "ReceiverSealed",
     "SettledLine",
@@ -87,5 +90,6 @@ __all__ = [
     "Topic",
     "VoucherEntry",
     "VoucherPosted",
+    "text_of",
     "topic_of",
 ]

@@ -3,6 +3,7 @@
 No personal data: region codes, grades, tokens (keyed hashes) and masks stand for the receiver (design: personal data).
 """
 
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
@@ -34,6 +35,9 @@ class Destination(Contract):
     city: Text
     district: Text
     country: Text = "CN"
+    latitude: Annotated[float, Field(ge=-90, le=90)] | None = None
+    longitude: Annotated[float, Field(ge=-180, le=180)] | None = None
+    """Centre of the district or city, not of the address; None where the region is unknown."""
     address_grade: Code
     """complete | street_short | district_unknown | city_unknown | unusable"""
     phone_kind: Code
