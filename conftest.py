@@ -3,6 +3,7 @@
     url = await migrated_database("inventory")   # a fresh database with the service's tables, dropped after the test
     url = await empty_database()                 # a fresh database without tables
     kafka_bootstrap, topic_prefix                # a broker (started when first asked for), a name space of one's own
+    await eventually(check, seconds=10)          # an assertion retried with a deadline
 
 URLs are strings ``postgresql://user:password@host:port/database``, as asyncpg and the services' settings take them;
 ``url.sqlalchemy`` is the same with ``postgresql+asyncpg://``, ``url.read_only`` logs in as the read-only role.
@@ -19,6 +20,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 import urllib.parse
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -26,6 +28,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.local_kafka import LocalKafka
 from tools.local_postgres import (
     SERVICES,
     LocalPostgres,
@@ -154,10 +157,39 @@ async def empty_database(postgres_server: str) -> AsyncIterator[Callable[[], Awa
         await drop_database(postgres_server, database)
 
 
+@pytest.fixture(scope="session")
+async def kafka_bootstrap(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """The address of a real Kafka without automatic topics; sessions of groups may last as little as 1 s."""
+    if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        yield servers
+        return
+    broker = LocalKafka(request.getfixturevalue("server_folder"), watchdog=request.getfixturevalue("watchdog"))
+    await broker.start()
+    yield broker.bootstrap_servers
+    await asyncio.to_thread(broker.stop)
+
+
 @pytest.fixture
 def topic_prefix() -> str:
     """A name space of topics and consumer groups for one test."""
     return f"t{uuid.uuid4().hex[:10]}."
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., Awaitable[None]]:
+    """Retry an assertion until it holds: ``await eventually(check, seconds=10)``; the last failure is the one shown."""
+
+    async def wait(check: Callable[[], Awaitable[None]], *, seconds: float = 10.0, pause_seconds: float = 0.05) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return await check()
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(pause_seconds)
+
+    return wait
 
 
 def _login(admin_url: str, database: str, service: str) -> DatabaseUrl:
