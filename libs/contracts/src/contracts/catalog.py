@@ -55,7 +55,7 @@ class CatalogLocation(Compacted):
     TYPE: ClassVar[str] = "CatalogLocation"
 
     place_id: PlaceId
-    place_no: Annotated[int, Field(ge=1, le=2_000_000_000)]
+    place_no: Annotated[int, Field(strict=True, ge=1, le=2_000_000_000)]
     """The short number by which `stock.reserved` and `order.routed` name the place."""
     name: Text
     kind: Code
@@ -71,8 +71,10 @@ class CatalogLocation(Compacted):
     """Orders the place can ship in one local day (Asia/Shanghai)."""
     cut_off: time = time(18, 0)
     """Orders allocated later leave the next working day; local time."""
-    working_weekdays: list[Annotated[int, Field(ge=1, le=7)]] = Field(default_factory=lambda: [1, 2, 3, 4, 5, 6, 7])
-    priority: Annotated[int, Field(ge=0, le=1000)] = 100
+    working_weekdays: list[Annotated[int, Field(strict=True, ge=1, le=7)]] = Field(
+        default_factory=lambda: [1, 2, 3, 4, 5, 6, 7]
+    )
+    priority: Annotated[int, Field(strict=True, ge=0, le=1000)] = 100
     """Lower is preferred."""
     handling_cost_minor: MinorAmount = 0
     paused: bool = False

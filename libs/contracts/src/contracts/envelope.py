@@ -9,14 +9,14 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-Minor = Annotated[int, Field(ge=-(10**15), le=10**15)]
+Minor = Annotated[int, Field(strict=True, ge=-(10**15), le=10**15)]
 """Money in minor units (fen). The bound keeps the sum of 500 lines inside 64 bits with room to spare."""
-MinorAmount = Annotated[int, Field(ge=0, le=10**15)]
-Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
-Count = Annotated[int, Field(ge=0, le=2_000_000_000)]
-Version = Annotated[int, Field(ge=0, le=2**53)]
+MinorAmount = Annotated[int, Field(strict=True, ge=0, le=10**15)]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Count = Annotated[int, Field(strict=True, ge=0, le=2_000_000_000)]
+Version = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 """Compared as a number: the source's modified time in milliseconds, or its own revision count."""
-RateBp = Annotated[int, Field(ge=0, le=10_000)]
+RateBp = Annotated[int, Field(strict=True, ge=0, le=10_000)]
 """A rate in basis points: 1300 is 13 %."""
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 """A stable machine word: channels, carriers, reasons, states. Enums on topics are open, so this is all that is checked."""
@@ -66,7 +66,7 @@ class Progress(Contract):
     The order book (ingest) is built from these alone: per order and service the highest `step` wins.
     """
 
-    step: Annotated[int, Field(ge=1)]
+    step: Annotated[int, Field(strict=True, ge=1)]
     """The service's count of changes of this order, under the root's lock: 1, 2, 3, …"""
     stage: Code
     """The order's state in the emitter's words: received, held, cleared, reserved, routed, allocated, shipped, …"""

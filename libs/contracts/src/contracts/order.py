@@ -59,7 +59,7 @@ class NoteFlags(Contract):
 
 
 class OrderLine(Contract):
-    line: int = Field(ge=1, le=500)
+    line: int = Field(strict=True, ge=1, le=500)
     """The origin: 1, 2, 3 … within the channel order; 0 stands for its freight."""
     channel_line_id: Id
     sku_id: SkuId
@@ -131,7 +131,7 @@ class PartLine(Contract):
     """Units of one origin line that move together, with their share of the money."""
 
     origin_order_id: UUID
-    origin_line: int = Field(ge=1)
+    origin_line: int = Field(strict=True, ge=1)
     sku_id: SkuId
     quantity: Quantity
     paid_minor: MinorAmount

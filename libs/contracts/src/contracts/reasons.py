@@ -1,4 +1,4 @@
-"""The one table of reasons: stable code → English and Chinese text. Placeholders are filled from `Progress.params` or evidence.
+"""The one table of reasons: stable code → English and Chinese text, filled from `Progress.params` or evidence.
 
 A code never changes its meaning; a new meaning gets a new code. Money placeholders end in `_minor` and are shown in major units.
 """

@@ -100,7 +100,7 @@ class StockReserved(OrderEvent):
 
     order: Order
     part: Part
-    attempt: Annotated[int, Field(ge=1)]
+    attempt: Annotated[int, Field(strict=True, ge=1)]
     """Counts every reserve of this order, whatever the cause, never restarted."""
     pool_id: Id
     skus: list[SkuId]
@@ -121,13 +121,13 @@ class StockBackordered(OrderEvent):
     TOPIC: ClassVar[str] = "stock.backordered"
     TYPE: ClassVar[str] = "StockBackordered"
 
-    attempt: Annotated[int, Field(ge=1)]
+    attempt: Annotated[int, Field(strict=True, ge=1)]
     pool_id: Id
     short: list[ShortLine]
     promised_on: date | None = None
 
 
-PlanOffer = tuple[int, Code, MinorAmount, Annotated[int, Field(ge=0, le=365)]]
+PlanOffer = tuple[int, Code, MinorAmount, Annotated[int, Field(strict=True, ge=0, le=365)]]
 """(place_no, carrier, landed cost in minor units, promise in days from now): one place ships the whole order."""
 
 
@@ -137,7 +137,7 @@ class OrderRouted(OrderEvent):
     TOPIC: ClassVar[str] = "order.routed"
     TYPE: ClassVar[str] = "OrderRouted"
 
-    attempt: Annotated[int, Field(ge=1)]
+    attempt: Annotated[int, Field(strict=True, ge=1)]
     policy_version: Count
     plans: list[PlanOffer]
     """Empty: no place is eligible; the decision record says why not for each."""
@@ -151,10 +151,10 @@ class StockAllocated(OrderEvent):
 
     order: Order
     part: Part
-    attempt: Annotated[int, Field(ge=0)]
+    attempt: Annotated[int, Field(strict=True, ge=0)]
     """0 for goods already handed over: booked as a fact, never reserved."""
     place_id: PlaceId
-    place_no: Annotated[int, Field(ge=1)]
+    place_no: Annotated[int, Field(strict=True, ge=1)]
     carrier: Code | None = None
     landed_cost_minor: MinorAmount = 0
     promised_on: date | None = None
@@ -199,7 +199,7 @@ class ShipmentProgressed(OrderEvent):
 
 class SettledLine(Contract):
     origin_order_id: UUID
-    origin_line: int = Field(ge=1)
+    origin_line: int = Field(strict=True, ge=1)
     cancelled: Count = 0
     refused: Count = 0
     code: Code
@@ -237,7 +237,7 @@ class VoucherPosted(OrderEvent):
     period: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}$")]
     word: Text
     """The voucher word, e.g. 记."""
-    number: Annotated[int, Field(ge=1)]
+    number: Annotated[int, Field(strict=True, ge=1)]
     template: Code
     """paid | shipped | delivered | …"""
     event_id: UUID
