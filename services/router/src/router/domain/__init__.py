@@ -1,0 +1,34 @@
+"""Choosing the place that ships: pure, so that a stored decision can be made again. Imports the standard library only."""
+
+from router.domain.decision import (
+    PICK_UP,
+    Candidate,
+    Decision,
+    Finding,
+    Need,
+    Plan,
+    decide,
+    runner_up_gap,
+)
+from router.domain.freight import FreightRow, FreightTables
+from router.domain.network import Network
+from router.domain.place import Place
+from router.domain.policy import CRITERIA, FILTERS, Policy
+
+__all__ = [
+    "CRITERIA",
+    "FILTERS",
+    "PICK_UP",
+    "Candidate",
+    "Decision",
+    "Finding",
+    "FreightRow",
+    "FreightTables",
+    "Need",
+    "Network",
+    "Place",
+    "Plan",
+    "Policy",
+    "decide",
+    "runner_up_gap",
+]
