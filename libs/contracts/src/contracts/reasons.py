@@ -69,6 +69,11 @@ REASONS: dict[str, Reason] = {
     "voucher_posted": Reason(
         "voucher {word}-{number} ({template}): {total_minor}", "凭证 {word}-{number}（{template}）：{total_minor}"
     ),
+    "content_changed": Reason(
+        "the same event came again with other content; posted once, as it came first ({template})",
+        "同一事件内容发生变化，仅按首次内容入账一次（{template}）",
+    ),
+    "cost_unknown": Reason("shipped without a stamped unit cost: {skus}", "发货明细缺少成本单价：{skus}"),
     # cancels
     "cancelled": Reason("cancelled by {by}", "{by} 取消"),
     "too_late": Reason("too late: already shipped", "已发货，无法取消"),
