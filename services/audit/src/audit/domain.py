@@ -1,14 +1,16 @@
 """Whether an order may go on: typed rules as data, the holds they place, how holds end. Imports the standard library only."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID, uuid5
 
 HELD, CLEARED, REJECTED = "held", "cleared", "rejected"
 OPEN, RELEASED = "open", "released"
 ALREADY_HANDED_OVER = "already_handed_over"
+PICK_UP = "pick_up"
+MAX_SHOPS_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class Finding:
 class Rule:
     """What all rules share: a name, and whom they concern."""
 
+    KIND: ClassVar[str]
+
     rule_id: str
     enabled: bool = True
     channels: frozenset[str] = frozenset()
@@ -54,26 +58,30 @@ class Rule:
             self.enabled and (not self.channels or channel in self.channels) and (not self.shop_ids or shop_id in self.shop_ids)
         )
 
-    def check(self, order: OrderFacts, blacklisted: Mapping[str, str]) -> Finding | None:
-        """None: nothing to object. `blacklisted` says of the order's listed tokens, by kind, why they are on the list."""
+    def check(self, order: OrderFacts, blacklisted: Set[str]) -> Finding | None:
+        """None: nothing to object. `blacklisted`: which kinds of the order's tokens are on the list."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressRule(Rule):
+    KIND = "address"
+
     allowed_grades: frozenset[str]
 
-    def check(self, order: OrderFacts, blacklisted: Mapping[str, str]) -> Finding | None:
-        if order.address_grade is None or order.address_grade in self.allowed_grades:
+    def check(self, order: OrderFacts, blacklisted: Set[str]) -> Finding | None:
+        if order.fulfilment_kind == PICK_UP or order.address_grade is None or order.address_grade in self.allowed_grades:
             return None
         return Finding("address_incomplete", {"grade": order.address_grade})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhoneRule(Rule):
+    KIND = "phone"
+
     reachable_kinds: frozenset[str]
 
-    def check(self, order: OrderFacts, blacklisted: Mapping[str, str]) -> Finding | None:
+    def check(self, order: OrderFacts, blacklisted: Set[str]) -> Finding | None:
         if order.phone_kind is None or order.phone_kind in self.reachable_kinds:
             return None
         return Finding("phone_unreachable", {"phone_kind": order.phone_kind})
@@ -83,11 +91,13 @@ class PhoneRule(Rule):
 class AmountRule(Rule):
     """Limits of one currency; orders in other currencies are none of its business."""
 
+    KIND = "amount"
+
     currency: str
     min_paid_minor: int | None = None
     max_paid_minor: int | None = None
 
-    def check(self, order: OrderFacts, blacklisted: Mapping[str, str]) -> Finding | None:
+    def check(self, order: OrderFacts, blacklisted: Set[str]) -> Finding | None:
         if order.currency != self.currency:
             return None
         for limit, broken in (
@@ -102,10 +112,12 @@ class AmountRule(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantityRule(Rule):
+    KIND = "quantity"
+
     max_units_per_sku: int | None = None
     max_units_per_order: int | None = None
 
-    def check(self, order: OrderFacts, blacklisted: Mapping[str, str]) -> Finding | None:
+    def check(self, order: OrderFacts, blacklisted: Set[str]) -> Finding | None:
         if self.max_units_per_sku is not None:
             over = {sku: units for sku, units in order.units_by_sku.items() if units > self.max_units_per_sku}
             if over:
@@ -119,25 +131,20 @@ class QuantityRule(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlacklistRule(Rule):
+    KIND = "blacklist"
+
     token_kinds: frozenset[str]
     """Which of buyer, receiver, phone, address count."""
 
-    def check(self, order: OrderFacts, blacklisted: Mapping[str, str]) -> Finding | None:
-        hits = sorted(self.token_kinds & blacklisted.keys())
-        if not hits:
-            return None
-        # The token itself stays out of the evidence: events and screens need to know what matched, not whom.
-        return Finding("buyer_blacklisted", {"token_kinds": hits, "listed_because": blacklisted[hits[0]]})
+    def check(self, order: OrderFacts, blacklisted: Set[str]) -> Finding | None:
+        hits = sorted(self.token_kinds & blacklisted)
+        # Neither the token nor the note beside it on the list goes into the evidence: it travels in events.
+        return Finding("buyer_blacklisted", {"token_kinds": hits}) if hits else None
 
 
 RULE_KINDS: dict[str, type[Rule]] = {
-    "address": AddressRule,
-    "phone": PhoneRule,
-    "amount": AmountRule,
-    "quantity": QuantityRule,
-    "blacklist": BlacklistRule,
+    rule.KIND: rule for rule in (AddressRule, PhoneRule, AmountRule, QuantityRule, BlacklistRule)
 }
-_KIND_OF = {rule: kind for kind, rule in RULE_KINDS.items()}
 _SETS = {"channels", "shop_ids", "allowed_grades", "reachable_kinds", "token_kinds"}
 
 
@@ -152,6 +159,8 @@ class RuleSet:
         concerned = self._concerned.get((channel, shop_id))
         if concerned is None:
             concerned = tuple(rule for rule in self.rules if rule.concerns(channel, shop_id))
+            if len(self._concerned) >= MAX_SHOPS_REMEMBERED:  # Shop ids come from outside: any number of them.
+                self._concerned.clear()
             self._concerned[(channel, shop_id)] = concerned
         return concerned
 
@@ -160,10 +169,9 @@ def rule_set_of(version: int, document: Mapping[str, Any]) -> RuleSet:
     """Build the rules from a stored document, which was checked when it was stored."""
     rules = []
     for entry in document["rules"]:
-        parameters = {
-            name: frozenset(value) if name in _SETS else value for name, value in entry.items() if name not in {"kind", "note"}
-        }
-        rules.append(RULE_KINDS[entry["kind"]](**parameters))
+        parameters = {name: frozenset(value) if name in _SETS else value for name, value in entry.items() if name != "kind"}
+        build: Callable[..., Rule] = RULE_KINDS[entry["kind"]]
+        rules.append(build(**parameters))
     return RuleSet(version, tuple(rules))
 
 
@@ -191,7 +199,7 @@ class Held:
     rules_checked: int
 
 
-def decide(order: OrderFacts, rules: RuleSet, blacklisted: Mapping[str, str], *, now: datetime) -> Cleared | Held:
+def decide(order: OrderFacts, rules: RuleSet, blacklisted: Set[str], *, now: datetime) -> Cleared | Held:
     """All rules are asked, so that a person sees everything that is in doubt at once."""
     if order.fulfilment_kind == ALREADY_HANDED_OVER:
         return Cleared("handed_over_passed", 0)
@@ -207,7 +215,7 @@ def decide(order: OrderFacts, rules: RuleSet, blacklisted: Mapping[str, str], *,
                 # Derived, so that deciding again names the same holds.
                 hold_id=uuid5(order.order_id, f"hold:{rules.version}:{rule.rule_id}"),
                 order_id=order.order_id,
-                kind=_KIND_OF[type(rule)],
+                kind=rule.KIND,
                 code=finding.code,
                 evidence=finding.evidence,
                 rule_id=rule.rule_id,

@@ -1,6 +1,7 @@
 """Which orders are stopped, why, and how holds end."""
 
 import json
+from collections.abc import Set
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -49,8 +50,8 @@ def an_order(**changes: Any) -> OrderFacts:
     return OrderFacts(**(facts | changes))
 
 
-def holds_of(order: OrderFacts, *rules: Rule, blacklisted: dict[str, str] | None = None) -> list[tuple[str, dict[str, Any]]]:
-    outcome = decide(order, RuleSet(1, rules), blacklisted or {}, now=NOW)
+def holds_of(order: OrderFacts, *rules: Rule, blacklisted: Set[str] = frozenset()) -> list[tuple[str, dict[str, Any]]]:
+    outcome = decide(order, RuleSet(1, rules), blacklisted, now=NOW)
     return [(hold.code, hold.evidence) for hold in outcome.holds] if isinstance(outcome, Held) else []
 
 
@@ -62,7 +63,7 @@ BLACKLIST = BlacklistRule(rule_id="blacklist", token_kinds=frozenset({"buyer", "
 
 
 def test_an_order_with_nothing_in_doubt_is_cleared_and_says_how_many_rules_looked() -> None:
-    outcome = decide(an_order(), RuleSet(7, (ADDRESS, PHONE, AMOUNT, QUANTITY, BLACKLIST)), {}, now=NOW)
+    outcome = decide(an_order(), RuleSet(7, (ADDRESS, PHONE, AMOUNT, QUANTITY, BLACKLIST)), set(), now=NOW)
     assert outcome == Cleared("order_cleared", 5)
 
 
@@ -72,7 +73,8 @@ def test_address_and_phone_hold_what_a_courier_cannot_use() -> None:
 
 
 def test_an_order_that_is_not_shipped_has_no_address_to_doubt() -> None:
-    assert holds_of(an_order(fulfilment_kind="pick_up", address_grade=None, phone_kind=None), ADDRESS, PHONE) == []
+    assert holds_of(an_order(fulfilment_kind="pick_up", address_grade="unusable"), ADDRESS, PHONE) == []
+    assert holds_of(an_order(address_grade=None, phone_kind=None), ADDRESS, PHONE) == []
 
 
 @pytest.mark.parametrize(("paid", "limit"), [(0, 1), (1, None), (10_000, None), (10_001, 10_000)])
@@ -96,17 +98,15 @@ def test_quantity_counts_units_per_sku_then_in_all() -> None:
 
 
 def test_only_listed_kinds_of_token_count_and_the_token_is_never_in_the_evidence() -> None:
-    listed = {"phone": "拒收三次", "address": "fraud"}
-    assert holds_of(an_order(), BLACKLIST, blacklisted=listed) == [
-        ("buyer_blacklisted", {"token_kinds": ["phone"], "listed_because": "拒收三次"})
-    ]
-    assert holds_of(an_order(), BLACKLIST, blacklisted={"address": "fraud"}) == []
+    listed = {"phone", "address"}
+    assert holds_of(an_order(), BLACKLIST, blacklisted=listed) == [("buyer_blacklisted", {"token_kinds": ["phone"]})]
+    assert holds_of(an_order(), BLACKLIST, blacklisted={"address"}) == []
 
 
 def test_every_rule_is_asked_so_that_one_look_shows_everything() -> None:
     """Fails when the first hold ends the audit."""
     order = an_order(address_grade="unusable", phone_kind="missing", paid_minor=20_000, units_by_sku={"A": 6})
-    found = holds_of(order, ADDRESS, PHONE, AMOUNT, QUANTITY, BLACKLIST, blacklisted={"buyer": "x"})
+    found = holds_of(order, ADDRESS, PHONE, AMOUNT, QUANTITY, BLACKLIST, blacklisted={"buyer"})
     assert [code for code, _ in found] == [
         "address_incomplete",
         "phone_unreachable",
@@ -135,12 +135,12 @@ def test_a_rule_is_asked_within_its_scope_only(scope: dict[str, Any], asked: boo
 def test_goods_already_handed_over_are_not_audited() -> None:
     """Fails when a till sale can be held: the goods are gone, a hold would only hide it."""
     order = an_order(fulfilment_kind="already_handed_over", paid_minor=99_999)
-    assert decide(order, RuleSet(1, (AMOUNT,)), {}, now=NOW) == Cleared("handed_over_passed", 0)
+    assert decide(order, RuleSet(1, (AMOUNT,)), set(), now=NOW) == Cleared("handed_over_passed", 0)
 
 
 def test_a_timed_hold_knows_when_it_ends() -> None:
     rule = AddressRule(rule_id="address", allowed_grades=frozenset(), release_after_seconds=90)
-    outcome = decide(an_order(), RuleSet(1, (rule,)), {}, now=NOW)
+    outcome = decide(an_order(), RuleSet(1, (rule,)), set(), now=NOW)
     assert isinstance(outcome, Held)
     assert [hold.release_at for hold in outcome.holds] == [NOW + timedelta(seconds=90)]
 
@@ -171,11 +171,11 @@ def test_every_parameter_that_is_a_set_is_built_as_one() -> None:
     grade=st.sampled_from(["complete", "unusable"]),
     paid=st.integers(0, 20_000),
     units=st.dictionaries(st.sampled_from("ABC"), st.integers(1, 10), min_size=1),
-    listed=st.dictionaries(st.sampled_from(["buyer", "phone"]), st.just("x")),
+    listed=st.sets(st.sampled_from(["buyer", "phone"])),
     switched_on=st.sets(st.sampled_from([ADDRESS, PHONE, AMOUNT, QUANTITY, BLACKLIST])),
 )
 def test_an_order_is_held_by_exactly_the_rules_that_object_alone(
-    grade: str, paid: int, units: dict[str, int], listed: dict[str, str], switched_on: set[Rule]
+    grade: str, paid: int, units: dict[str, int], listed: set[str], switched_on: set[Rule]
 ) -> None:
     """Rules do not see each other: their union is what each of them says. Deciding twice says the same."""
     order = an_order(address_grade=grade, paid_minor=paid, units_by_sku=units)

@@ -1,0 +1,5 @@
+from webapi.process import run
+
+from audit.app import SERVICE
+
+raise SystemExit(run(SERVICE))
