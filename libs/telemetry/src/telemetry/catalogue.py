@@ -208,6 +208,7 @@ LOG_EVENTS: dict[str, str] = {
     "api_keys_unreadable": "The key file could not be read; the last good keys stay in force. Fix the file.",
     "health_check_failed": "A readiness check raised. See the exception.",
     "migrated": "The database's tables are at `revision`.",
+    "migration_failed": "The database could not be brought to the newest tables. See the exception; nothing is half done.",
     "personal_data_read": "`principal` read a parked record in clear. Expected only where a case needs it.",
     "request_failed": "A request ended in an unexpected error (500). See the exception; the caller was given this trace_id.",
     "shutdown_overdue": "The process did not stop within its deadline and was ended. Nothing is lost; find what hung.",
