@@ -6,6 +6,7 @@ binaries are used.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import importlib.metadata
@@ -114,9 +115,12 @@ class LocalPostgres:
             try:
                 await until_ready(self.child, seconds=START_SECONDS, ready=self._answers, what="PostgreSQL")
             except ProcessError as error:
-                if attempts_left == 0 or "could not bind" not in str(error):
+                if attempts_left and "could not bind" in str(error):
+                    self.port = 0  # Somebody took the port between our look and the bind.
+                elif attempts_left and "pre-existing shared memory block" in str(error):
+                    await asyncio.sleep(0.5)  # Backends of a server that was killed are still going.
+                else:
                     raise
-                self.port = 0  # Somebody took the port between our look and the bind.
             else:
                 return
 

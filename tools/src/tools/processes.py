@@ -90,6 +90,10 @@ class Child:
 
     def stop(self, *, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
         stop_all([self.record], grace_seconds=grace_seconds)
+        self.collect()
+
+    def collect(self) -> None:
+        """Take the exit status of a process that has been stopped, so that no zombie stays."""
         self._popen.wait()
 
     def raise_if_ended(self) -> None:
@@ -129,7 +133,8 @@ class Watchdog:
 
     def close(self) -> None:
         """Stop what is still there and wait for it."""
-        self._pipe.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.close()
         self._popen.wait()
 
     def _tell(self, line: str) -> None:
@@ -203,6 +208,8 @@ def stop_all(records: Iterable[Record], *, grace_seconds: float = STOP_GRACE_SEC
         for record in left:
             signal_group(record.pid, signal.SIGKILL)
         _wait_gone(left, grace_seconds)
+        for record in group:
+            signal_group(record.pid, signal.SIGKILL)  # Somebody in the group may have outlived its leader.
         killed += [record.name for record in left]
     return killed
 
