@@ -7,27 +7,6 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_core import CoreSchema, PydanticCustomError
 
 
-class StrictModel(BaseModel):
-    """A request body: unknown fields are refused, and nothing is taken for what it is not ("3", 3.0 and true are no 3).
-
-    Texts hold no NUL, which Postgres cannot store, and no half of a surrogate pair, which UTF-8 cannot. Times, ids and
-    enums are still read from texts, as JSON has no other way (pydantic's own strict mode would refuse them here, where
-    FastAPI has parsed the JSON already). Nested models that are not strict keep their own rules.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema = handler(source)
-        _tighten(schema, source)
-        return schema
-
-
-Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-"""An integer that a `bigint` column can hold; for paths and queries too."""
-
-
 def _tighten(node: Any, owner: type) -> None:
     if isinstance(node, list | tuple):
         for item in node:
@@ -61,6 +40,27 @@ def _plain_text(text: str) -> str:
         except UnicodeEncodeError:
             raise PydanticCustomError("lone_surrogate", "contains half a character") from None
     return text
+
+
+class StrictModel(BaseModel):
+    """A request body: unknown fields are refused, and nothing is taken for what it is not ("3", 3.0 and true are no 3).
+
+    Texts hold no NUL, which Postgres cannot store, and no half of a surrogate pair, which UTF-8 cannot. Times, ids and
+    enums are still read from texts, as JSON has no other way (pydantic's own strict mode would refuse them here, where
+    FastAPI has parsed the JSON already). Nested models that are not strict keep their own rules.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _tighten(schema, source)
+        return schema
+
+
+Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+"""An integer that a `bigint` column can hold; for paths and queries too."""
 
 
 def _to_utc(moment: datetime) -> datetime:

@@ -18,9 +18,8 @@ from webapi.strictjson import parse_json
 
 MEBIBYTE = 1024 * 1024
 DEFAULT_BODY_BYTES = MEBIBYTE
-BODY_SECONDS = (
-    30.0  # A body of 8 MiB over a slow line takes a few seconds; whoever needs longer holds a connection for nothing.
-)
+# 8 MiB over a slow line take a few seconds; whoever needs longer holds a connection for nothing.
+BODY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from webapi.callers import Callers, new_key
 async def client(
     app: FastAPI, *, roles: Iterable[str] = ("admin",), principal: str = "tester"
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client of the application, in process, as a caller with these roles; the application's lifespan runs meanwhile."""
+    """An HTTP client of the application, in process, as a caller with these roles; the lifespan runs meanwhile."""
     async with app.router.lifespan_context(app), as_caller(app, roles=roles, principal=principal) as http:
         yield http
 
