@@ -28,11 +28,16 @@ REASONS: dict[str, Reason] = {
     "closed_by_channel": Reason("closed by the channel", "渠道已关闭"),
     "impossible_money": Reason("discounts exceed the price", "优惠超过价格"),
     "too_large": Reason("more than 96 KiB or 500 lines", "超过 96 KiB 或 500 行"),
+    "externally_fulfilled": Reason("already shipped by the channel or another system", "渠道或其他系统已发货"),
+    "unknown_value": Reason("the word is not one of those known here", "取值不在已知范围内"),
+    "place_missing": Reason("the place of pick-up or hand-over is missing", "缺少自提或交付地点"),
+    "time_out_of_range": Reason("the time is before 2000 or after 2100", "时间早于 2000 年或晚于 2100 年"),
     # audit: holds
     "address_incomplete": Reason("the address cannot be delivered to ({grade})", "地址无法配送（{grade}）"),
     "phone_unreachable": Reason("no phone a courier could call ({phone_kind})", "没有可联系的电话（{phone_kind}）"),
     "amount_out_of_range": Reason("paid {paid_minor}, limit {limit_minor}", "实付 {paid_minor}，限额 {limit_minor}"),
     "quantity_out_of_range": Reason("{quantity} units of {sku_id}, limit {limit}", "{sku_id} 共 {quantity} 件，限 {limit} 件"),
+    "order_quantity_out_of_range": Reason("{quantity} units in all, limit {limit}", "整单共 {quantity} 件，限 {limit} 件"),
     "buyer_blacklisted": Reason("the buyer is on the blacklist", "买家在黑名单中"),
     "order_held": Reason("held: {kinds}", "已拦截：{kinds}"),
     "hold_released": Reason("a hold was released by {by}", "{by} 解除了拦截"),
@@ -53,6 +58,33 @@ REASONS: dict[str, Reason] = {
         "{candidates} 个地点中 {eligible} 个可选，首选 {place}：成本 {cost_minor}，{promised_days} 天送达",
     ),
     "no_place_eligible": Reason("none of {candidates} places is eligible", "{candidates} 个地点均不可选"),
+    "eligible": Reason(
+        "eligible: {carrier}, cost {cost_minor}, {promised_days} days",
+        "可选：{carrier}，成本 {cost_minor}，{promised_days} 天送达",
+    ),
+    "place_unknown": Reason("the place is not in the catalogue", "地点档案中没有该地点"),
+    "place_gone": Reason("the place has been closed down", "地点已撤销"),
+    "place_paused": Reason("the place is paused", "地点已暂停接单"),
+    "place_never_open": Reason("the place has no working day", "地点没有工作日"),
+    "place_does_not_ship": Reason("the place does not ship parcels", "地点不发快递"),
+    "place_has_no_pick_up": Reason("the place does not hand out parcels", "地点不支持自提"),
+    "other_place_wanted": Reason("the buyer chose another place for pick-up", "买家选择了其他自提点"),
+    "place_refused_before": Reason("the place refused this order before", "该地点已拒绝过此订单"),
+    "region_not_covered": Reason("the place does not ship to region {region_code}", "地点不覆盖地区 {region_code}"),
+    "no_carrier_reaches": Reason(
+        "none of the place's carriers goes to region {region_code}", "地点的承运商均不到达地区 {region_code}"
+    ),
+    "capacity_full": Reason("no capacity left today", "今日产能已满"),
+    "stock_too_low_after_pick": Reason(
+        "{stock_after_pick} units would remain, at least {min_stock} must",
+        "拣货后剩 {stock_after_pick} 件，至少须留 {min_stock} 件",
+    ),
+    "won_by_landed_cost": Reason("cheaper than the second by {gap_minor}", "成本比次选低 {gap_minor}"),
+    "won_by_promised_days": Reason("{gap} days faster than the second", "比次选快 {gap} 天"),
+    "won_by_distance": Reason("{gap_km} km nearer than the second", "比次选近 {gap_km} 公里"),
+    "won_by_priority": Reason("priority ahead of the second by {gap}", "优先级比次选高 {gap}"),
+    "won_by_place_no": Reason("nothing told it from the second; the lower number goes first", "与次选无差别，编号小者优先"),
+    "won_alone": Reason("the only eligible place", "唯一可选地点"),
     # fulfillment
     "parcel_shipped": Reason(
         "left {place} with {carrier}, waybill {waybill_no}", "已从 {place} 发出，{carrier} 运单 {waybill_no}"
@@ -62,6 +94,7 @@ REASONS: dict[str, Reason] = {
     "awaiting_pick_up": Reason("ready for pick-up at {place}", "可在 {place} 自提"),
     "parcel_picked_up": Reason("collected by the carrier", "承运商已揽收"),
     "parcel_in_transit": Reason("on its way", "运输中"),
+    "parcel_out_for_delivery": Reason("out for delivery", "派送中"),
     "parcel_delivered": Reason("delivered", "已签收"),
     "parcel_refused": Reason("refused by the receiver", "收件人拒收"),
     "parcel_lost": Reason("lost by the carrier", "包裹丢失"),
