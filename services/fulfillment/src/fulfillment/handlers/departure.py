@@ -1,0 +1,136 @@
+"""Goods leave their place: by the automatic connector, when their time has come, or over the counter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from eventing import NewTask, Task, UnitOfWork
+from fulfillment import store
+from fulfillment.domain import (
+    FulfilmentOrder,
+    Kind,
+    Policy,
+    Shipment,
+    State,
+    TrackedOrder,
+    WaitingFor,
+    hand_over,
+    report_of_departure,
+    report_of_state,
+    ship,
+)
+from fulfillment.handlers.goods import Goods, all_goods_of, created, progressed, shipped_lines
+from fulfillment.handlers.series import RETRY_WAYBILL, lock_waybill_pool
+
+SHIP = "ship"
+DELIVER = "deliver"
+RETRY_WAYBILL_SECONDS = 30.0  # A new block wakes its carrier's orders at once; this is for whatever slips past that.
+RETRY_WAYBILL_ORDERS = 200
+
+
+async def on_ship_due(tasks: Sequence[Task], work: UnitOfWork, *, policy: Policy) -> None:
+    """The automatic connector sends off what it was given `ship_seconds` ago."""
+    await _ship_by_ids([UUID(task.key) for task in tasks], work, policy=policy)
+
+
+async def on_retry_waybill(tasks: Sequence[Task], work: UnitOfWork, *, policy: Policy) -> None:
+    """Try again the orders that found their carrier's numbers used up, those that were tried longest ago first."""
+    found = await store.find_waiting_for_waybill(work.connection, [task.key for task in tasks], most=RETRY_WAYBILL_ORDERS)
+    left = await _ship_by_ids([order_id for ids in found.values() for order_id in ids], work, policy=policy)
+    stuck = {order.carrier for order in left}
+    work.add_tasks(
+        NewTask(RETRY_WAYBILL, carrier, work.now)
+        for carrier, ids in found.items()
+        if len(ids) == RETRY_WAYBILL_ORDERS and carrier not in stuck
+    )
+
+
+async def pick_up(fulfilment_order_id: UUID, work: UnitOfWork, *, policy: Policy) -> Shipment | None:
+    """The buyer has taken the goods at the place. None where the order does not wait for its buyer."""
+    ids = [fulfilment_order_id]
+    tracked = await store.lock_orders(work.connection, await store.roots_of_fulfilment_orders(work.connection, ids))
+    found = [
+        order
+        for order in await store.find_fulfilment_orders(work.connection, ids)
+        if order.kind is Kind.PICK_UP and order.waiting_for is WaitingFor.BUYER
+    ]
+    if not found:
+        return None
+    order, shipment = hand_over(found[0], at=work.now)
+    goods = all_goods_of(await store.find_contents(work.connection, ids))
+    await store.save_fulfilment_orders(work.connection, [order], now=work.now)
+    await record_shipments([shipment], goods, tracked, work, policy=policy)
+    await store.save_orders(work.connection, [tracked[order.order_id]])
+    return shipment
+
+
+async def ship_due(orders: Sequence[FulfilmentOrder], work: UnitOfWork) -> tuple[list[FulfilmentOrder], list[Shipment]]:
+    """Give numbers to the orders that are due; those that get none wait, and are tried again.
+
+    **Shapes**: every order comes back, in the same sequence.
+    """
+    due = [order for order in orders if order.is_due(work.now)]
+    if not due:
+        return list(orders), []
+    pool = await lock_waybill_pool(due, work)
+    after: list[FulfilmentOrder] = []
+    shipments: list[Shipment] = []
+    for order in orders:
+        if not order.is_due(work.now):
+            after.append(order)
+            continue
+        shipped, shipment = ship(order, pool, now=work.now)
+        after.append(shipped)
+        if shipment is not None:
+            shipments.append(shipment)
+    await store.save_series(work.connection, pool.touched(), now=work.now)
+    work.add_tasks(
+        NewTask(RETRY_WAYBILL, carrier, work.now + timedelta(seconds=RETRY_WAYBILL_SECONDS))
+        for carrier in sorted({order.carrier or "" for order in after if order.waiting_for is WaitingFor.WAYBILL})
+    )
+    return after, shipments
+
+
+async def record_shipments(
+    shipments: Sequence[Shipment],
+    goods: Mapping[UUID, Goods],
+    tracked: Mapping[UUID, TrackedOrder],
+    work: UnitOfWork,
+    *,
+    policy: Policy,
+) -> None:
+    """Write what has left, and say so; what was handed over is delivered in the same breath.
+
+    **Shapes**: `goods` by fulfilment_order_id, `tracked` by order_id; their steps move on, the caller saves them.
+    """
+    contents = [(shipment, goods[shipment.fulfilment_order_id]) for shipment in shipments]
+    lines = [line for shipment, one in contents for line in shipped_lines(shipment, one)]
+    await store.add_shipments(work.connection, shipments, lines)
+    for shipment, one in contents:
+        order = tracked[shipment.order_id]
+        work.emit([created(shipment, one, report_of_departure(shipment), order)])
+        if shipment.state is State.DELIVERED:
+            work.emit([progressed(shipment, one, report_of_state(shipment.state), order)])
+    if policy.delivery_seconds is not None:
+        after = timedelta(seconds=policy.delivery_seconds)
+        work.add_tasks(
+            NewTask(DELIVER, str(shipment.shipment_id), shipment.shipped_at + after)
+            for shipment in shipments
+            if shipment.state is State.SHIPPED
+        )
+
+
+async def _ship_by_ids(ids: Sequence[UUID], work: UnitOfWork, *, policy: Policy) -> list[FulfilmentOrder]:
+    """Ship those that are open and due; return those that could not go."""
+    tracked = await store.lock_orders(work.connection, await store.roots_of_fulfilment_orders(work.connection, ids))
+    due = [order for order in await store.find_fulfilment_orders(work.connection, ids) if order.is_due(work.now)]
+    if not due:
+        return []
+    goods = all_goods_of(await store.find_contents(work.connection, [order.fulfilment_order_id for order in due]))
+    orders, shipments = await ship_due(due, work)
+    await store.save_fulfilment_orders(work.connection, orders, now=work.now)
+    await record_shipments(shipments, goods, tracked, work, policy=policy)
+    await store.save_orders(work.connection, [tracked[shipment.order_id] for shipment in shipments])
+    return [order for order in orders if order.waiting_for is WaitingFor.WAYBILL]

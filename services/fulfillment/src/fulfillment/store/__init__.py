@@ -1,0 +1,91 @@
+"""Every SQL statement of fulfilment. Batches travel as arrays: one statement per beat, rows out.
+
+Locks are taken in this order, each kind sorted: order rows (the root's is the lock) < waybill series.
+"""
+
+from fulfillment.store.order import (
+    Content,
+    add_contents,
+    add_fulfilment_orders,
+    find_contents,
+    find_fulfilment_orders,
+    find_waiting_for_waybill,
+    fulfilment_order_of,
+    fulfilment_orders_query,
+    lock_orders,
+    roots_of_fulfilment_orders,
+    save_fulfilment_orders,
+    save_orders,
+)
+from fulfillment.store.place import (
+    find_connectors,
+    find_place,
+    places_query,
+    put_connector,
+    put_places,
+)
+from fulfillment.store.receiver import SealedReceiver, find_receiver, find_receivers, put_receivers
+from fulfillment.store.series import (
+    add_series,
+    carriers_with_series,
+    change_series,
+    lock_carrier_series,
+    lock_series,
+    save_series,
+    series_query,
+)
+from fulfillment.store.shipment import (
+    ShippedLine,
+    add_carrier_event,
+    add_shipments,
+    carrier_events_of,
+    find_carrier_event,
+    find_shipments,
+    lines_of,
+    roots_of_shipments,
+    save_states,
+    shipment_of,
+    shipments_query,
+)
+
+__all__ = [
+    "Content",
+    "SealedReceiver",
+    "ShippedLine",
+    "add_carrier_event",
+    "add_contents",
+    "add_fulfilment_orders",
+    "add_series",
+    "add_shipments",
+    "carrier_events_of",
+    "carriers_with_series",
+    "change_series",
+    "find_carrier_event",
+    "find_connectors",
+    "find_contents",
+    "find_fulfilment_orders",
+    "find_place",
+    "find_receiver",
+    "find_receivers",
+    "find_shipments",
+    "find_waiting_for_waybill",
+    "fulfilment_order_of",
+    "fulfilment_orders_query",
+    "lines_of",
+    "lock_carrier_series",
+    "lock_orders",
+    "lock_series",
+    "places_query",
+    "put_connector",
+    "put_places",
+    "put_receivers",
+    "roots_of_fulfilment_orders",
+    "roots_of_shipments",
+    "save_fulfilment_orders",
+    "save_orders",
+    "save_series",
+    "save_states",
+    "series_query",
+    "shipment_of",
+    "shipments_query",
+]
