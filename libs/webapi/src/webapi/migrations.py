@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from alembic import command, context
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, func, pool, select, text
+from sqlalchemy import Connection, MetaData, Table, func, pool, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -103,45 +103,60 @@ def _upgrade(connection: Connection, config: Config) -> None:
     command.upgrade(config, "head")
 
 
-VERSION_1: Sequence[str] = (
-    """
-    CREATE TABLE idempotency_key (
-        principal text NOT NULL,
-        route text NOT NULL,
-        key text NOT NULL,
-        request_hash bytea NOT NULL,
-        status_code smallint NOT NULL,
-        body text NOT NULL,
-        created_at timestamptz NOT NULL,
-        PRIMARY KEY (principal, route, key)
-    )
-    """,
-    "CREATE INDEX idempotency_key_created_at ON idempotency_key (created_at)",
-    """
-    CREATE TABLE manual_act (
-        id uuid PRIMARY KEY,
-        who text NOT NULL,
-        act text NOT NULL,
-        subject text NOT NULL,
-        why text NOT NULL,
-        at timestamptz NOT NULL,
-        detail jsonb NOT NULL
-    )
-    """,
-    "CREATE INDEX manual_act_at ON manual_act (at, id)",
-    "CREATE INDEX manual_act_subject ON manual_act (subject)",
-)
-_UP = {1: VERSION_1}
-_DOWN: dict[int, Sequence[str]] = {0: ("DROP TABLE manual_act", "DROP TABLE idempotency_key")}
+_DDL: dict[str, Sequence[str]] = {
+    "idempotency_key": (
+        """
+        CREATE TABLE idempotency_key (
+            principal text NOT NULL,
+            route text NOT NULL,
+            key text NOT NULL,
+            request_hash bytea NOT NULL,
+            status_code smallint NOT NULL,
+            body text NOT NULL,
+            created_at timestamptz NOT NULL,
+            PRIMARY KEY (principal, route, key)
+        )
+        """,
+        "CREATE INDEX idempotency_key_created_at ON idempotency_key (created_at)",
+    ),
+    "manual_act": (
+        """
+        CREATE TABLE manual_act (
+            id uuid PRIMARY KEY,
+            who text NOT NULL,
+            act text NOT NULL,
+            subject text NOT NULL,
+            why text NOT NULL,
+            at timestamptz NOT NULL,
+            detail jsonb NOT NULL
+        )
+        """,
+        "CREATE INDEX manual_act_at ON manual_act (at, id)",
+        "CREATE INDEX manual_act_subject ON manual_act (subject)",
+    ),
+}
+"""DDL as it was first released. A change is a new step with a number of its own, never an edit here."""
+
+
+def create(op: Executes, *tables: Table) -> None:
+    """Create these tables of this library, in a service's first revision."""
+    for table in tables:
+        for statement in _DDL[table.name]:
+            op.execute(statement)
 
 
 def upgrade(op: Executes, *, to: int) -> None:
-    """Take the one step that leads to version `to` of this library's tables."""
-    for statement in _UP[to]:
-        op.execute(statement)
+    """Create all of this library's tables: version 1, the only one so far."""
+    if to != 1:
+        raise ValueError(f"there is no version {to}")
+    for statements in _DDL.values():
+        for statement in statements:
+            op.execute(statement)
 
 
 def downgrade(op: Executes, *, to: int) -> None:
-    """Take the one step back that leads to version `to`."""
-    for statement in _DOWN[to]:
-        op.execute(statement)
+    """Drop what `upgrade` made: back to version 0."""
+    if to != 0:
+        raise ValueError(f"there is no way back to version {to}")
+    for name in reversed(_DDL):
+        op.execute(f"DROP TABLE {name}")

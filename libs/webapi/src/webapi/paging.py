@@ -49,37 +49,15 @@ def page_request(
 Paging = Annotated[PageRequest, Depends(page_request)]
 
 
-class Keyset:
-    """One sort order: columns with their Python types, the last one unique, all ascending or all descending.
+class Cursor:
+    """The key of a last row as opaque text: name, types and check sum make sure that it comes back as it was given.
 
-    `name` is sealed into cursors: a cursor of another order (or other filters, if you name them) is refused. Columns must
-    not be null: a comparison with null is neither true nor false, and the row would be skipped.
+    The check sum is no secret: it catches cut or foreign cursors, and what a cursor can say, a filter can say as well.
     """
 
-    def __init__(self, name: str, *columns: tuple[ColumnElement[Any], type], descending: bool = False) -> None:
-        self._name = f"{name} {'desc' if descending else 'asc'}"
-        self._columns = [column for column, _ in columns]
-        self._types = [python_type for _, python_type in columns]
-        self._descending = descending
-
-    @property
-    def order_by(self) -> list[UnaryExpression[Any]]:
-        return [column.desc() if self._descending else column.asc() for column in self._columns]
-
-    def after(self, key: Sequence[Any] | None) -> ColumnElement[bool]:
-        """The condition of the rows behind `key`; all rows without one.
-
-        Written out (a > x or a = x and b > y), with a ≥ x beside it, which is what an index on the columns can start from.
-        """
-        if key is None:
-            return true()
-        alternatives = []
-        for position, column in enumerate(self._columns):
-            equal = [before == key[index] for index, before in enumerate(self._columns[:position])]
-            alternatives.append(and_(*equal, self._beyond(column, key[position])))
-        first = self._columns[0]
-        bound = first <= key[0] if self._descending else first >= key[0]
-        return and_(bound, or_(*alternatives))
+    def __init__(self, name: str, *types: type) -> None:
+        self._name = hashlib.blake2b(name.encode(), digest_size=16).digest()
+        self._types = types
 
     def encode(self, key: Sequence[Any]) -> str:
         values = [value.isoformat() if isinstance(value, date) else value for value in key]
@@ -112,12 +90,43 @@ class Keyset:
         more = len(rows) > paging.limit
         return Page(items=[item(row) for row in shown], next=self.encode(key(shown[-1])) if more else None)
 
+    def _check(self, payload: bytes) -> bytes:
+        return hashlib.blake2b(payload, digest_size=6, key=self._name).digest()
+
+
+class Keyset(Cursor):
+    """One sort order: columns with their Python types, the last one unique, all ascending or all descending.
+
+    `name` is sealed into cursors: a cursor of another order (or other filters, if you name them) is refused. Columns must
+    not be null: a comparison with null is neither true nor false, and the row would be skipped.
+    """
+
+    def __init__(self, name: str, *columns: tuple[ColumnElement[Any], type], descending: bool = False) -> None:
+        super().__init__(f"{name} {'desc' if descending else 'asc'}", *(python_type for _, python_type in columns))
+        self._columns = [column for column, _ in columns]
+        self._descending = descending
+
+    @property
+    def order_by(self) -> list[UnaryExpression[Any]]:
+        return [column.desc() if self._descending else column.asc() for column in self._columns]
+
+    def after(self, key: Sequence[Any] | None) -> ColumnElement[bool]:
+        """The condition of the rows behind `key`; all rows without one.
+
+        Written out (a > x or a = x and b > y), with a ≥ x beside it, which is what an index on the columns can start from.
+        """
+        if key is None:
+            return true()
+        alternatives = []
+        for position, column in enumerate(self._columns):
+            equal = [before == key[index] for index, before in enumerate(self._columns[:position])]
+            alternatives.append(and_(*equal, self._beyond(column, key[position])))
+        first = self._columns[0]
+        bound = first <= key[0] if self._descending else first >= key[0]
+        return and_(bound, or_(*alternatives))
+
     def _beyond(self, column: ColumnElement[Any], value: object) -> ColumnElement[bool]:
         return column < value if self._descending else column > value
-
-    def _check(self, payload: bytes) -> bytes:
-        # Not a secret: it catches cut or foreign cursors, and what a cursor can say, a filter can say as well.
-        return hashlib.blake2b(payload, digest_size=6, key=self._name.encode()[:64]).digest()
 
 
 def _as(kind: type, value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""The smallest service: what a real one looks like to `webapi.process`."""

@@ -1,0 +1,4 @@
+from sample.app import SERVICE
+from webapi.process import run
+
+raise SystemExit(run(SERVICE))
