@@ -10,7 +10,6 @@ from fastapi import Query, Request
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 from sqlalchemy import Row
-from webapi.operators import ManualReason, record_manual_act
 
 from audit import store, tables
 from audit.domain import CLEARED, REJECTED
@@ -20,6 +19,7 @@ from contracts.envelope import Code, Currency, Id, MinorAmount
 from eventing import Runtime, UnitOfWork
 from webapi.callers import Admin, Operator, Viewer
 from webapi.models import StrictModel, UtcTime
+from webapi.operators import ManualReason, record_manual_act
 from webapi.paging import Keyset, Page, PageRequest, Paging
 from webapi.problems import Problem, language_of
 from webapi.routing import Router
@@ -459,7 +459,7 @@ async def _rule_set_view(request: Request, version: int | None) -> RuleSetView:
 async def _page(request: Request, statement: Any, keyset: Keyset, paging: PageRequest) -> Sequence[Row[Any]]:
     limited = statement.where(keyset.after(keyset.decode(paging.next))).order_by(*keyset.order_by).limit(paging.limit + 1)
     async with _runtime(request).work() as work:
-        return (await work.connection.execute(limited)).all()
+        return list(await work.connection.execute(limited))
 
 
 async def _note(work: UnitOfWork, who: str, act: str, subject: object, why: str) -> None:

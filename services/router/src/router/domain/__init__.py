@@ -14,6 +14,7 @@ from router.domain.freight import FreightRow, FreightTables
 from router.domain.network import Network
 from router.domain.place import Place
 from router.domain.policy import CRITERIA, FILTERS, Policy
+from router.domain.record import Record, is_reproduced, read_record, write_record
 
 __all__ = [
     "CRITERIA",
@@ -29,6 +30,10 @@ __all__ = [
     "Place",
     "Plan",
     "Policy",
+    "Record",
     "decide",
+    "is_reproduced",
+    "read_record",
     "runner_up_gap",
+    "write_record",
 ]

@@ -11,6 +11,8 @@ from router.domain.place import Place
 from router.domain.policy import Policy
 
 MAX_PROMISE_DAYS = 365
+MAX_COST_MINOR = 10**15
+"""What the contract can carry: a nonsensical weight must not stop an order."""
 PICK_UP = "pick_up"
 """Stands for the carrier where the buyer comes to the place."""
 
@@ -177,7 +179,7 @@ def _judge_shipping(need: Need, candidates: Sequence[Candidate], network: Networ
                     place.version,
                     ELIGIBLE,
                     carrier,
-                    price + place.handling_cost_minor,
+                    min(price + place.handling_cost_minor, MAX_COST_MINOR),
                     min(days + transit, MAX_PROMISE_DAYS),
                     lane.distance_metres,
                     place.priority,

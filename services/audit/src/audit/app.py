@@ -1,0 +1,112 @@
+"""Composition of the audit service, and nothing else."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from audit import api, tables
+from audit.handlers import AUTO_RELEASE, Auditor, on_release_due
+from audit.settings import Settings, key_bytes
+from contracts import OrderReceived
+from eventing import (
+    AesGcmSealer,
+    Check,
+    Consumer,
+    KafkaBroker,
+    NullObserver,
+    Observer,
+    Route,
+    Runtime,
+    RuntimeSettings,
+    Timer,
+    create_engine,
+)
+from eventing.broker import Broker
+from eventing.clock import Clock, IdSource
+from telemetry import PrometheusObserver
+from webapi.app import ProcessRole, create_app
+from webapi.operators import operator_routes
+from webapi.process import ServiceProcess
+
+VERSION = "0.1.0"
+API_CONNECTIONS = 5
+WORKER_CONNECTIONS = 4
+
+
+def make_runtime(
+    engine: AsyncEngine,
+    broker: Broker,
+    settings: RuntimeSettings,
+    *,
+    role: ProcessRole = "all",
+    observer: Observer | None = None,
+    clock: Clock | None = None,
+    ids: IdSource | None = None,
+) -> Runtime:
+    return Runtime(
+        service="audit",
+        engine=engine,
+        broker=broker,
+        tables=tables.runtime,
+        consumers=[Consumer("main", routes=[Route(OrderReceived, Auditor().on_order_received)])],
+        tasks=[Timer(AUTO_RELEASE, on_release_due)],
+        settings=settings,
+        observer=observer or NullObserver(),
+        clock=clock,
+        ids=ids,
+        role=role,
+    )
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    role: ProcessRole = app.state.role
+    connections = {"api": API_CONNECTIONS, "worker": WORKER_CONNECTIONS, "all": API_CONNECTIONS + WORKER_CONNECTIONS}
+    engine = create_engine(settings.database_url.get_secret_value(), pool_size=connections[role], application_name="audit")
+    app.state.runtime = make_runtime(
+        engine,
+        KafkaBroker(settings.kafka_bootstrap_servers, settings.topic_prefix),
+        RuntimeSettings(
+            order_partitions=settings.order_partitions,
+            seal=AesGcmSealer(key_bytes(settings.seal_key)),
+            version=VERSION,
+            crash_at=settings.crash_at,
+        ),
+        role=role,
+        observer=PrometheusObserver(app.state.metrics),
+    )
+    try:
+        async with app.state.runtime:
+            yield
+    finally:
+        await engine.dispose()
+
+
+async def ready_checks(app: FastAPI) -> Sequence[Check]:
+    runtime: Runtime = app.state.runtime
+    return await runtime.readiness()
+
+
+def runtime_of(request: Request) -> Runtime:
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+def build(settings: Settings, role: ProcessRole) -> FastAPI:
+    return create_app(
+        service="audit",
+        title="Audit",
+        version=VERSION,
+        description="Holds doubtful orders, clears the others.",
+        settings=settings,
+        role=role,
+        lifespan=lifespan,
+        routers=[api.router, operator_routes(runtime_of, tables.manual_act)],
+        ready_checks=ready_checks,
+    )
+
+
+SERVICE = ServiceProcess(name="audit", settings=Settings, build=build)

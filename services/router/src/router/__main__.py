@@ -1,0 +1,4 @@
+from router.app import SERVICE
+from webapi.process import run
+
+raise SystemExit(run(SERVICE))
