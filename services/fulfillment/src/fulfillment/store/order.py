@@ -141,6 +141,13 @@ async def find_fulfilment_orders(connection: AsyncConnection, ids: Sequence[UUID
     return [fulfilment_order_of(row) for row in rows]
 
 
+async def find_fulfilment_order(connection: AsyncConnection, fulfilment_order_id: UUID) -> Row[Any] | None:
+    """One row for showing, without a lock."""
+    statement = select(fulfilment_order).where(fulfilment_order.c.fulfilment_order_id == fulfilment_order_id)
+    row: Row[Any] | None = (await connection.execute(statement)).one_or_none()
+    return row
+
+
 async def roots_of_fulfilment_orders(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, UUID]:
     """Each order's root, by order_id. Neither ever changes, so no lock is needed."""
     rows = await connection.execute(_ROOTS_OF_FULFILMENT_ORDERS, {"ids": ids})

@@ -72,6 +72,18 @@ async def lock_carrier_series(connection: AsyncConnection, carrier: str) -> Sequ
     return (await connection.execute(statement)).all()
 
 
+async def get_series(connection: AsyncConnection, carrier: str, numbers: SeriesRange) -> Row[Any]:
+    """The block with these first numbers."""
+    columns = waybill_series.c
+    statement = select(waybill_series).where(
+        columns.carrier == carrier,
+        columns.prefix == numbers.prefix,
+        columns.digits == numbers.digits,
+        columns.first_no == numbers.first_no,
+    )
+    return (await connection.execute(statement)).one()
+
+
 async def change_series(
     connection: AsyncConnection, series_id: int, *, place_id: str | None, until_no: int, now: datetime
 ) -> None:

@@ -108,17 +108,16 @@ async def carrier_events_of(connection: AsyncConnection, shipment_id: UUID) -> S
     return (await connection.execute(_CARRIER_EVENTS_OF, {"shipment_id": shipment_id})).all()
 
 
-async def lines_of(connection: AsyncConnection, shipment_ids: Sequence[UUID]) -> dict[UUID, list[Row[Any]]]:
-    """Lines by shipment, in the order of their origins."""
-    rows = await connection.execute(
-        select(shipment_line)
-        .where(shipment_line.c.shipment_id.in_(shipment_ids))
-        .order_by("shipment_id", "origin_order_id", "origin_line", "sku_id")
-    )
-    lines: dict[UUID, list[Row[Any]]] = {shipment_id: [] for shipment_id in shipment_ids}
-    for row in rows:
-        lines[row.shipment_id].append(row)
-    return lines
+async def find_shipment(connection: AsyncConnection, shipment_id: UUID) -> Row[Any] | None:
+    found = await connection.execute(select(shipment).where(shipment.c.shipment_id == shipment_id))
+    row: Row[Any] | None = found.one_or_none()
+    return row
+
+
+async def lines_of(connection: AsyncConnection, shipment_id: UUID) -> Sequence[Row[Any]]:
+    """A shipment's lines, in the order of their origins."""
+    statement = select(shipment_line).where(shipment_line.c.shipment_id == shipment_id)
+    return (await connection.execute(statement.order_by("origin_order_id", "origin_line", "sku_id"))).all()
 
 
 def shipment_of(row: Row[Any]) -> Shipment:

@@ -1,0 +1,208 @@
+"""Fulfilment orders: lists, one, its label, and the pick-up over the counter."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+from pydantic import BaseModel, Field
+from sqlalchemy import Row
+
+from contracts import Order, Part
+from contracts.envelope import PlaceId
+from eventing import UnitOfWork
+from fulfillment import handlers, label, store, tables
+from fulfillment.api.runtime import runtime_of
+from fulfillment.api.shipments import LineView, ShipmentView, shipment_view
+from fulfillment.domain import Kind, RequestStatus, Status, WaitingFor
+from fulfillment.settings import Settings
+from webapi.callers import Operator, PiiReader, Viewer
+from webapi.idempotency import Once, StoredResponse
+from webapi.models import UtcTime
+from webapi.operators import ManualReason, record_manual_act
+from webapi.paging import Keyset, Page, Paging
+from webapi.problems import Problem
+from webapi.routing import Router
+
+router = Router(prefix="/v1", tags=["fulfilment orders"])
+
+ORDERS = Keyset(
+    "fulfilment_orders",
+    (tables.fulfilment_order.c.created_at, datetime),
+    (tables.fulfilment_order.c.fulfilment_order_id, UUID),
+    descending=True,
+)
+ORDERS_OLDEST = Keyset(
+    "fulfilment_orders",
+    (tables.fulfilment_order.c.created_at, datetime),
+    (tables.fulfilment_order.c.fulfilment_order_id, UUID),
+)
+
+
+class FulfilmentOrderView(BaseModel):
+    fulfilment_order_id: UUID
+    order_id: UUID
+    root_id: UUID
+    attempt: int = Field(description="The allocation it comes from; 0: goods handed over before they came here.")
+    kind: Kind
+    place_id: str
+    connector: str = Field(description="How the place is driven.")
+    carrier: str | None
+    weight_grams: int
+    freight_cost_minor: int
+    promised_on: date | None
+    status: Status = Field(description="Where the work stands at the place.")
+    request_status: RequestStatus = Field(description="What the place said to being asked.")
+    waiting_for: WaitingFor | None = Field(description="waybill: the carrier's numbers are used up; buyer: to be picked up.")
+    ship_at: UtcTime | None
+    created_at: UtcTime
+    updated_at: UtcTime
+
+
+class FulfilmentOrderDetail(FulfilmentOrderView):
+    lines: list[LineView]
+    shipments: list[ShipmentView]
+
+
+class LabelView(BaseModel):
+    fulfilment_order_id: UUID
+    carrier: str | None
+    waybill_no: str | None
+    name: str
+    phone: str
+    address: str
+    postal_code: str
+    sender: str
+    text: str = Field(description="The whole label as lines, for a printer's template.")
+
+
+@router.get("/fulfilment-orders")
+async def list_fulfilment_orders(
+    request: Request,
+    paging: Paging,
+    principal: Viewer,
+    place_id: Annotated[PlaceId | None, Query()] = None,
+    status: Annotated[Status | None, Query()] = None,
+    request_status: Annotated[RequestStatus | None, Query()] = None,
+    waiting_for: Annotated[WaitingFor | None, Query()] = None,
+    order_id: Annotated[UUID | None, Query()] = None,
+    sort: Annotated[Literal["-created_at", "created_at"], Query(description="Newest first, or oldest first.")] = "-created_at",
+) -> Page[FulfilmentOrderView]:
+    """Fulfilment orders, newest first. `status=in_progress&place_id=…` is a place's work list."""
+    keyset = ORDERS if sort == "-created_at" else ORDERS_OLDEST
+    statement = store.fulfilment_orders_query(
+        order_id=order_id, place_id=place_id, status=status, request_status=request_status, waiting_for=waiting_for
+    )
+    statement = statement.where(keyset.after(keyset.decode(paging.next))).order_by(*keyset.order_by)
+    async with runtime_of(request).work() as work:
+        rows = (await work.connection.execute(statement.limit(paging.limit + 1))).all()
+    return keyset.page(rows, paging, key=lambda row: (row.created_at, row.fulfilment_order_id), item=_order_view)
+
+
+@router.get("/fulfilment-orders/{fulfilment_order_id}")
+async def get_fulfilment_order(request: Request, fulfilment_order_id: UUID, principal: Viewer) -> FulfilmentOrderDetail:
+    """One fulfilment order with its lines and shipments."""
+    async with runtime_of(request).work() as work:
+        row = await _order_row(work, fulfilment_order_id)
+        content = (await store.find_contents(work.connection, [fulfilment_order_id]))[fulfilment_order_id]
+        shipments = (await work.connection.execute(store.shipments_query(order_id=row.order_id))).all()
+    part = Part.model_validate_json(content.part_json)
+    return FulfilmentOrderDetail(
+        **_order_view(row).model_dump(),
+        lines=[LineView.model_validate(line, from_attributes=True) for line in part.lines],
+        shipments=[shipment_view(one) for one in shipments if one.fulfilment_order_id == fulfilment_order_id],
+    )
+
+
+@router.get("/fulfilment-orders/{fulfilment_order_id}/label")
+async def get_label(request: Request, response: Response, fulfilment_order_id: UUID, principal: PiiReader) -> LabelView:
+    """The label with the receiver in clear. Each look is noted: who, which order, when."""
+    settings: Settings = request.app.state.settings
+    async with runtime_of(request).work() as work:
+        row = await _order_row(work, fulfilment_order_id)
+        if row.receiver_ref is None:
+            raise Problem("label_without_receiver", status=409)
+        sealed = await store.find_receiver(work.connection, row.receiver_ref)
+        content = (await store.find_contents(work.connection, [fulfilment_order_id]))[fulfilment_order_id]
+        place = await store.find_place(work.connection, row.place_id)
+        shipments = (await work.connection.execute(store.shipments_query(order_id=row.order_id))).all()
+        await record_manual_act(
+            work.connection,
+            tables.manual_act,
+            who=principal.name,
+            act="read_label",
+            subject=str(fulfilment_order_id),
+            why="label",
+            at=work.now,
+        )
+    if sealed is None:
+        raise Problem("receiver_not_here", status=409, retry_after_seconds=5)
+    try:
+        receiver = label.open_receiver(sealed, settings.keks())
+    except label.LabelError as error:
+        raise Problem(error.code, status=410 if error.code == "receiver_erased" else 409) from None
+    shipment = next((one for one in shipments if one.fulfilment_order_id == fulfilment_order_id), None)
+    parcel = label.Parcel(
+        carrier=shipment.carrier if shipment else row.carrier,
+        waybill_no=shipment.waybill_no if shipment else None,
+        sender=place.name if place else row.place_id,
+        goods=_goods_on_label(content),
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return LabelView(
+        fulfilment_order_id=fulfilment_order_id,
+        carrier=parcel.carrier,
+        waybill_no=parcel.waybill_no,
+        name=receiver.name,
+        phone=receiver.phone,
+        address=label.address_of(receiver),
+        postal_code=receiver.postal_code,
+        sender=parcel.sender,
+        text=label.render(receiver, parcel),
+    )
+
+
+@router.post("/fulfilment-orders/{fulfilment_order_id}/pick-up", response_model=ShipmentView)
+async def pick_up(request: Request, fulfilment_order_id: UUID, body: ManualReason, once: Once, principal: Operator) -> Response:
+    """The buyer has taken the goods at the place: they have left it, and are delivered."""
+    settings: Settings = request.app.state.settings
+
+    async def effect() -> StoredResponse:
+        shipment = await handlers.pick_up(fulfilment_order_id, work, policy=settings.policy())
+        if shipment is None:
+            await _order_row(work, fulfilment_order_id)
+            raise Problem("not_waiting_for_buyer", status=409)
+        await record_manual_act(
+            work.connection,
+            tables.manual_act,
+            who=principal.name,
+            act="pick_up",
+            subject=str(fulfilment_order_id),
+            why=body.reason,
+            at=work.now,
+            detail={"shipment_id": str(shipment.shipment_id)},
+        )
+        return StoredResponse(200, ShipmentView.model_validate(shipment, from_attributes=True).model_dump(mode="json"))
+
+    async with runtime_of(request).work() as work:
+        stored = await once.run(work.connection, tables.idempotency_key, principal, effect, now=work.now)
+    return stored.response()
+
+
+async def _order_row(work: UnitOfWork, fulfilment_order_id: UUID) -> Row[Any]:
+    row = await store.find_fulfilment_order(work.connection, fulfilment_order_id)
+    if row is None:
+        raise Problem("fulfilment_order_not_found", status=404)
+    return row
+
+
+def _order_view(row: Row[Any]) -> FulfilmentOrderView:
+    return FulfilmentOrderView.model_validate(row, from_attributes=True)
+
+
+def _goods_on_label(content: store.Content) -> tuple[tuple[str, int], ...]:
+    order, part = Order.model_validate_json(content.order_json), Part.model_validate_json(content.part_json)
+    titles = {(order.order_id, line.line): line.title for line in order.lines}
+    return tuple((titles.get((line.origin_order_id, line.origin_line)) or line.sku_id, line.quantity) for line in part.lines)

@@ -1,0 +1,109 @@
+"""Composition: settings, engine, consumers, timers, routes, one lifespan that owns every task."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from contracts import CatalogLocation, ReceiverSealed, StockAllocated
+from eventing import (
+    AesGcmSealer,
+    CompactedRoute,
+    Consumer,
+    KafkaBroker,
+    Route,
+    Runtime,
+    RuntimeSettings,
+    Timer,
+    create_engine,
+)
+from fulfillment import __version__, api, handlers, tables
+from fulfillment.settings import Settings
+from telemetry import PrometheusObserver
+from webapi.app import ProcessRole, create_app
+from webapi.operators import operator_routes
+from webapi.process import ServiceProcess
+
+DESCRIPTION = """
+Drives the place until the parcel leaves, numbers it, and follows it to the buyer.
+
+*Fulfilment order*: what one place has to do for one order; its `status` (the work) and its `request_status` (what the
+place said) are apart. *Shipment*: a parcel that has left, or goods handed over. *Waybill series*: where a carrier's
+numbers come from. Receivers are sealed; only a label shows one, to `pii.read`, and each look is noted.
+"""
+API_CONNECTIONS = 5
+WORKER_CONNECTIONS = 4
+
+
+def consumers(settings: Settings) -> list[Consumer]:
+    policy = settings.policy()
+    return [
+        Consumer("main", routes=[Route(StockAllocated, partial(handlers.on_stock_allocated, policy=policy))]),
+        # A group of its own, so that receivers never wait behind orders that wait for them.
+        Consumer("receivers", routes=[Route(ReceiverSealed, handlers.on_receiver_sealed)], claim="natural"),
+    ]
+
+
+def timers(settings: Settings) -> list[Timer]:
+    policy = settings.policy()
+    return [
+        Timer(handlers.SHIP, partial(handlers.on_ship_due, policy=policy), batch=300),
+        Timer(handlers.DELIVER, handlers.on_deliver_due, batch=300),
+        Timer(handlers.RETRY_WAYBILL, partial(handlers.on_retry_waybill, policy=policy), batch=20),
+    ]
+
+
+def runtime_settings(settings: Settings) -> RuntimeSettings:
+    keks = settings.keks()
+    key_id = settings.receiver_kek_id
+    return RuntimeSettings(
+        order_partitions=settings.order_partitions,
+        version=__version__,
+        crash_at=settings.crash_at,
+        seal=AesGcmSealer(keks[key_id], key_id=key_id, older=keks),
+    )
+
+
+def build_runtime(app: FastAPI) -> Runtime:
+    settings: Settings = app.state.settings
+    role: ProcessRole = app.state.role
+    connections = {"api": API_CONNECTIONS, "worker": WORKER_CONNECTIONS, "all": API_CONNECTIONS + WORKER_CONNECTIONS}
+    return Runtime(
+        service="fulfillment",
+        engine=create_engine(settings.database_url.get_secret_value(), pool_size=connections[role]),
+        broker=KafkaBroker(settings.kafka_bootstrap_servers, settings.topic_prefix),
+        tables=tables.runtime,
+        consumers=consumers(settings),
+        compacted=[CompactedRoute(CatalogLocation, handlers.on_catalog_locations)],
+        tasks=timers(settings),
+        settings=runtime_settings(settings),
+        observer=PrometheusObserver(app.state.metrics),
+        role=role,
+    )
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.runtime = build_runtime(app)
+    async with app.state.runtime:
+        yield
+
+
+def build(settings: Settings, role: ProcessRole) -> FastAPI:
+    return create_app(
+        service="fulfillment",
+        title="Fulfilment",
+        version=__version__,
+        description=DESCRIPTION,
+        settings=settings,
+        role=role,
+        lifespan=lifespan,
+        routers=[*api.routers, operator_routes(api.runtime_of, tables.manual_act)],
+        ready_checks=lambda app: app.state.runtime.readiness(),
+    )
+
+
+SERVICE = ServiceProcess(name="fulfillment", settings=Settings, build=build)
