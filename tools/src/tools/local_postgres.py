@@ -95,7 +95,7 @@ class LocalPostgres:
 
     async def start(self) -> None:
         """Make the data folder if there is none, start the server, wait until it answers."""
-        account, binaries, data = self._prepare()
+        account, binaries, data = await asyncio.to_thread(self._prepare)
         for attempts_left in (2, 1, 0):
             self.port = self.port or free_ports(1)[0]
             argv = [str(binaries / "postgres"), "-D", str(data), "-p", str(self.port)]
