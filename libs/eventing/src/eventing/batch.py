@@ -1,0 +1,636 @@
+"""One batch is one transaction: claim, handle, stash, send, commit. And what happens when it cannot be: the four fates.
+
+    duplicate        nothing
+    invalid          foreign topic: quarantine and a notice; else the key is parked
+    poison           bisect by key until the one is known, park it with what follows, let the others through
+    infrastructure   raised to the loop, which waits and tries again
+
+A handler's exception rolls everything back; halves that go through are committed on their own, each whole per key and in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from eventing import database, parking
+from eventing.breaker import Breaker
+from eventing.broker import Record
+from eventing.clock import Clock, IdSource
+from eventing.crash import CrashPoints
+from eventing.errors import (
+    CANCELLED,
+    DEADLOCK,
+    BreakerOpenError,
+    EventingError,
+    UnavailableError,
+    describe,
+    is_unavailable,
+    sqlstate_of,
+)
+from eventing.observe import Observer
+from eventing.parking import Expectation, OpenKey
+from eventing.partitions import InboxDays
+from eventing.reading import Fault, Item, Reader
+from eventing.routes import AnyRoute, Consumer, Waiting
+from eventing.sealing import Sealer
+from eventing.work import UnitOfWork
+
+T = TypeVar("T")
+SLICE_SECONDS = 0.05
+DEADLOCK_RETRIES = 2
+WAITING_FAULT = "waiting"
+POISON = "poison"
+NOTICE_TYPE = "RecordQuarantined"
+
+_CLAIM = text(
+    """
+    INSERT INTO inbox (day, topic, source, id, content_hash)
+    SELECT day, topic, source, id, hash FROM unnest(
+        CAST(:days AS date[]), CAST(:topics AS text[]), CAST(:sources AS text[]), CAST(:ids AS uuid[]), CAST(:hashes AS bytea[])
+    ) AS r(day, topic, source, id, hash)
+    ON CONFLICT DO NOTHING
+    RETURNING topic, source, id
+    """
+)
+_CLAIMED_BEFORE = text(
+    """
+    SELECT i.topic, i.source, i.id, i.content_hash FROM unnest(
+        CAST(:days AS date[]), CAST(:topics AS text[]), CAST(:sources AS text[]), CAST(:ids AS uuid[])
+    ) AS r(day, topic, source, id)
+    JOIN inbox i USING (day, topic, source, id)
+    """
+)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the records of one batch."""
+
+    handled: list[Item] = field(default_factory=list)
+    duplicates: list[Item] = field(default_factory=list)
+    parked: list[Item] = field(default_factory=list)
+    """Refused; the fault says why."""
+    queued: list[Item] = field(default_factory=list)
+    """Put behind an earlier record of their key."""
+    quarantined: list[Item] = field(default_factory=list)
+    waiting: list[tuple[Item, Waiting]] = field(default_factory=list)
+    skipped: int = 0
+    discarded: int = 0
+
+    def add(self, other: Outcome) -> None:
+        self.handled += other.handled
+        self.duplicates += other.duplicates
+        self.parked += other.parked
+        self.queued += other.queued
+        self.quarantined += other.quarantined
+        self.waiting += other.waiting
+        self.skipped += other.skipped
+        self.discarded += other.discarded
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every processor of a runtime shares."""
+
+    service: str
+    source: str
+    engine: AsyncEngine
+    clock: Clock
+    ids: IdSource
+    observer: Observer
+    crash: CrashPoints
+    sealer: Sealer
+    inbox_days: Callable[[], InboxDays | None]
+    committed: Callable[[UnitOfWork], None]
+    """Told of every commit: the relay and the drains are woken from here."""
+
+
+class _BehindError(EventingError):
+    """Records were handled although an earlier one of their key waits: do it again, one record per such key."""
+
+    def __init__(self, keys: set[str]) -> None:
+        super().__init__("a later record of a waiting key was handled")
+        self.keys = keys
+
+
+class Processor:
+    """Turns the records of one consumer into effects."""
+
+    def __init__(self, consumer: Consumer, tools: Tools, breaker: Breaker) -> None:
+        self.consumer = consumer
+        self.reader = Reader(consumer.routes, tools.observer)
+        self._tools = tools
+        self._breaker = breaker
+        self._routes = {id(route): number for number, route in enumerate(consumer.routes)}
+
+    async def process(self, records: Sequence[Record], *, suspicious: bool = False) -> Outcome:
+        """Give every record its fate; afterwards the offsets may be committed.
+
+        `suspicious`: this batch has run into time-outs again and again; they are its own fault now.
+        **Errors**: those of infrastructure, and BreakerOpenError; then nothing may be committed, and all is safe to repeat.
+        """
+        started = time.monotonic()
+        outcome = Outcome()
+        items = await self._read(records, outcome)
+        try:
+            self._breaker.saw(items)
+            await self._settle(items, outcome, suspicious=suspicious)
+        finally:
+            self._report(outcome, records, time.monotonic() - started)
+        return outcome
+
+    async def park_unseen(self, records: Sequence[Record], key: str, fault: Fault) -> Outcome:
+        """Park a key without giving its records to any handler: the last worker died of it."""
+        outcome = Outcome()
+        items = [item for item in await self._read(records, outcome) if item.key == key]
+        if items:
+            items[0].fault = items[0].fault or fault
+            outcome.add(await self._attempt(items))
+        return outcome
+
+    async def drain(self, *, limit: int = 50) -> Outcome:
+        """Carry out wishes: retry or discard stashed keys, and quarantined records."""
+        outcome = Outcome()
+        await self._drain_keys(None, limit, outcome)
+        await self._drain_quarantine(limit, outcome)
+        return outcome
+
+    # Poll: from records to effects
+
+    async def _read(self, records: Sequence[Record], outcome: Outcome) -> list[Item]:
+        now, days = self._tools.clock.now(), self._tools.inbox_days()
+        oldest = days.oldest if days is not None and self.consumer.claim == "inbox" else None
+        items: list[Item] = []
+        slice_ends = time.monotonic() + SLICE_SECONDS
+        for record in records:
+            item = self.reader.read(record, now=now, oldest=oldest)
+            if item is None:
+                outcome.skipped += 1
+                continue
+            item.position = len(items)
+            items.append(item)
+            if time.monotonic() > slice_ends:
+                await asyncio.sleep(0)  # Heartbeats share this thread.
+                slice_ends = time.monotonic() + SLICE_SECONDS
+        return items
+
+    async def _settle(self, items: list[Item], outcome: Outcome, *, suspicious: bool) -> None:
+        """Try all; where that fails, halve by key until the poison is found."""
+        if not items:
+            return
+        try:
+            outcome.add(await self._attempt(items))
+        except Exception as error:  # noqa: BLE001  whatever it is, it is judged
+            await self._raise_unless_poison(error, suspicious=suspicious)
+            failure = error
+        else:
+            return
+        keys = list(dict.fromkeys(item.key for item in items))
+        if len(keys) > 1:
+            for half in _halves(keys):
+                await self._settle([item for item in items if item.key in half], outcome, suspicious=suspicious)
+            return
+        for number, item in enumerate(items):
+            # A single record gets a second chance: what failed may have been a race.
+            try:
+                outcome.add(await self._attempt([item]))
+            except Exception as error:  # noqa: BLE001  whatever it is, it is judged
+                await self._raise_unless_poison(error, suspicious=suspicious)
+                failure = error
+            else:
+                continue
+            item.fault = Fault(POISON, describe(failure))
+            self._breaker.about_to_park(item)
+            if item.fault.code == POISON:
+                outcome.add(await self._attempt(items[number:]))
+                return
+            outcome.add(await self._attempt([item]))  # Quarantined: what follows it has its own fate.
+
+    async def _raise_unless_poison(self, error: Exception, *, suspicious: bool) -> None:
+        if isinstance(error, BreakerOpenError):
+            raise error
+        if not is_unavailable(error):
+            return
+        own_fault = suspicious and sqlstate_of(error) in CANCELLED and await database.answers(self._tools.engine)
+        if not own_fault:
+            raise error
+
+    async def _attempt(self, items: list[Item]) -> Outcome:
+        return await self._repeat(lambda cautious: self._transaction(items, cautious))
+
+    async def _repeat(self, attempt: Callable[[set[str]], Awaitable[T]]) -> T:
+        """Repeat an attempt at once after a deadlock, and with more care where a handler ran ahead of a waiting record."""
+        cautious: set[str] = set()
+        deadlocks = 0
+        while True:
+            try:
+                return await attempt(cautious)
+            except _BehindError as behind:
+                cautious |= behind.keys
+            except Exception as error:
+                if sqlstate_of(error) != DEADLOCK:
+                    raise
+                deadlocks += 1
+                if deadlocks > DEADLOCK_RETRIES:
+                    raise UnavailableError("deadlocks again and again") from error
+
+    async def _transaction(self, items: list[Item], cautious: set[str]) -> Outcome:
+        outcome = Outcome()
+        tools = self._tools
+        async with database.begin(tools.engine) as connection:
+            work = self._work(connection, items)
+            live = await self._claim(items, work, outcome)
+            if live:
+                tools.crash.reach("after_claim")
+                await self._handle(live, work, outcome, cautious)
+            await work.flush()
+            tools.crash.reach("before_commit")
+        tools.crash.reach("after_commit")
+        tools.committed(work)
+        return outcome
+
+    async def _claim(self, items: list[Item], work: UnitOfWork, outcome: Outcome) -> list[Item]:
+        """Take the inbox rows; what is taken already is a duplicate or, with other content, a conflict."""
+        if self.consumer.claim == "natural":
+            return items
+        wanted: dict[tuple[str, str, UUID], Item] = {}
+        live: list[Item] = []
+        for item in items:
+            received = item.received
+            if received is None or not item.claimable:
+                live.append(item)
+                continue
+            identity = (received.topic, received.source, received.id)
+            first = wanted.setdefault(identity, item)
+            if first is item:
+                live.append(item)
+            else:
+                _judge_again(item, first.content_hash, live, outcome)
+        if not wanted:
+            return live
+        claims = sorted((item.received for item in wanted.values() if item.received is not None), key=lambda r: r.identity)
+        columns = {
+            "days": [claim.time.date() for claim in claims],
+            "topics": [claim.topic for claim in claims],
+            "sources": [claim.source for claim in claims],
+            "ids": [claim.id for claim in claims],
+        }
+        rows = await work.connection.execute(_CLAIM, columns | {"hashes": [claim.content_hash for claim in claims]})
+        taken = rows.all()
+        work.has_transaction_id = work.has_transaction_id or bool(taken)
+        if len(taken) == len(claims):
+            return live
+        new = {(row.topic, row.source, row.id) for row in taken}
+        known = await work.connection.execute(_CLAIMED_BEFORE, columns)
+        hashes = {(row.topic, row.source, row.id): row.content_hash for row in known}
+        remaining: list[Item] = []
+        for item in live:
+            received = item.received
+            if received is None or not item.claimable:
+                remaining.append(item)
+                continue
+            identity = (received.topic, received.source, received.id)
+            if identity in new or (item.fault is not None and item.fault.code == "id_conflict"):
+                remaining.append(item)
+            else:
+                _judge_again(item, hashes[identity], remaining, outcome)
+        return remaining
+
+    async def _handle(self, live: list[Item], work: UnitOfWork, outcome: Outcome, cautious: set[str]) -> None:
+        connection, name, now = work.connection, self.consumer.name, work.now
+        stashed = await parking.lock_stashed(connection, name, sorted({item.key for item in live}))
+        opened: dict[str, OpenKey] = {}
+        queued: list[Item] = []
+        runnable: list[Item] = []
+        quarantined: list[Item] = []
+        refused: list[Item] = []
+        running: set[str] = set()
+        held_back: dict[str, str] = {}
+        for item in live:
+            if item.key in stashed or item.key in opened or item.key in held_back:
+                queued.append(item)
+            elif item.fault is not None:
+                if item.foreign and item.fault.code != POISON:
+                    quarantined.append(item)
+                else:
+                    if item.fault.code != POISON:  # That one was counted when it was found.
+                        self._breaker.about_to_park(item)
+                    opened[item.key] = OpenKey(item.key, "parked", item.fault, item.record.topic)
+                    refused.append(item)
+            elif item.key in cautious and item.key in running:
+                held_back[item.key] = item.record.topic
+                queued.append(item)
+            else:
+                running.add(item.key)
+                runnable.append(item)
+        waiting, overtaken = await self._run(runnable, work, outcome)
+        expectations: list[Expectation] = []
+        for item, answer in waiting:
+            if item.key not in opened or opened[item.key].cause == "parked":
+                fault = Fault(WAITING_FAULT, f"waits for {answer.kind} {answer.key}")
+                # A refused record further back waits its turn behind this one: it is judged when it is drained.
+                opened[item.key] = OpenKey(item.key, "waiting", fault, item.record.topic)
+            expectations.append(Expectation(answer.kind, answer.key, item.key))
+        for key in held_back.keys() - opened.keys():
+            # The first of its records did not wait after all: the others may follow at once.
+            fault = Fault(WAITING_FAULT, "behind a record that was to wait")
+            opened[key] = OpenKey(key, "waiting", fault, held_back[key], wish="retry")
+            work.woke_waiting = True
+        outcome.waiting += waiting
+        for item in refused:
+            (outcome.parked if opened[item.key].cause == "parked" else outcome.queued).append(item)
+        outcome.queued += queued + overtaken
+        stash = {id(item): item for item in (*queued, *overtaken, *refused, *(item for item, _ in waiting))}
+        in_order = sorted(stash.values(), key=lambda item: item.position)
+        sealer, ids = self._tools.sealer, self._tools.ids
+        await parking.open_keys(connection, name, list(opened.values()), now=now)
+        await parking.append(connection, name, in_order, now=now, ids=ids, sealer=sealer)
+        await parking.expect(connection, name, expectations, now=now)
+        added = await parking.quarantine(connection, name, quarantined, now=now, ids=ids, sealer=sealer)
+        outcome.quarantined += added
+        for item in added:
+            notify(item, work, service=self._tools.service, consumer=self.consumer.name)
+
+    async def _run(
+        self, items: list[Item], work: UnitOfWork, outcome: Outcome
+    ) -> tuple[list[tuple[Item, Waiting]], list[Item]]:
+        """Call the handlers, layer by layer; return what waits, and what came after it and was not handled."""
+        waiting: list[tuple[Item, Waiting]] = []
+        overtaken: list[Item] = []
+        stopped: set[str] = set()
+        for layer in self._layers(items):
+            for route, members in layer:
+                batch = [item for item in members if item.key not in stopped]
+                overtaken += [item for item in members if item.key in stopped]
+                if not batch:
+                    continue
+                answers = await route.handler([item.received for item in batch], work)  # type: ignore[misc]
+                waits = _match(batch, answers or ())
+                _refuse_overtaking(batch, waits)
+                waiting += waits
+                stopped.update(item.key for item, _ in waits)
+                waits_now = {id(item) for item, _ in waits}
+                outcome.handled += [item for item in batch if id(item) not in waits_now]
+        return waiting, overtaken
+
+    def _layers(self, items: list[Item]) -> list[list[tuple[AnyRoute, list[Item]]]]:
+        """Group by handler so that no key's records change places: a key that changes handlers moves on to the next layer."""
+        last: dict[str, tuple[int, int]] = {}
+        layers: list[dict[int, list[Item]]] = []
+        for item in items:
+            route = self._routes[id(item.route)]
+            layer, before = last.get(item.key, (0, route))
+            if before != route:
+                layer += 1
+            last[item.key] = (layer, route)
+            if layer == len(layers):
+                layers.append({})
+            layers[layer].setdefault(route, []).append(item)
+        return [[(self.consumer.routes[number], layer[number]) for number in sorted(layer)] for layer in layers]
+
+    # Stash: wishes
+
+    async def _drain_keys(self, keys: list[str] | None, limit: int, outcome: Outcome, *, per_key: int = 0) -> None:
+        per_key = per_key or parking.RECORDS_PER_KEY
+        seen: list[str] = []
+
+        async def attempt(cautious: set[str]) -> Outcome:
+            seen.clear()
+            return await self._drain_transaction(keys, limit, per_key, cautious, seen, {})
+
+        try:
+            outcome.add(await self._repeat(attempt))
+        except Exception as error:  # noqa: BLE001  whatever it is, it is judged
+            await self._raise_unless_poison(error, suspicious=False)
+            failure = error
+        else:
+            return
+        if not seen:
+            raise failure  # Not a record's fault: it failed before one was read.
+        if len(seen) > 1:
+            for half in _halves(seen):
+                await self._drain_keys([key for key in seen if key in half], limit, outcome)
+        elif per_key > 1:
+            before = -1
+            while before < len(outcome.handled):
+                before = len(outcome.handled)
+                await self._drain_keys(seen[:], limit, outcome, per_key=1)
+        else:
+            only, blamed = seen[:], {seen[0]: Fault(POISON, describe(failure))}
+            outcome.add(await self._repeat(lambda cautious: self._drain_transaction(only, limit, 1, cautious, [], blamed)))
+
+    async def _drain_transaction(
+        self, keys: list[str] | None, limit: int, per_key: int, cautious: set[str], seen: list[str], blamed: dict[str, Fault]
+    ) -> Outcome:
+        outcome, tools, name = Outcome(), self._tools, self.consumer.name
+        async with database.begin(tools.engine) as connection:
+            wished = await parking.lock_wished(connection, name, limit=limit, keys=keys)
+            if not wished:
+                return outcome
+            retried = sorted(key for key, wish in wished.items() if wish == "retry")
+            discarded = sorted(key for key, wish in wished.items() if wish == "discard")
+            if discarded:
+                await parking.discard(connection, name, discarded)
+                outcome.discarded += len(discarded)
+            records = await parking.load(connection, name, retried, per_key=per_key, sealer=tools.sealer)
+            items = self._reread(records)
+            seen.extend(retried)
+            work = self._work(connection, items)
+            work.has_transaction_id = True  # The locks on parked_key rows have one.
+            await self._handle_stashed(items, retried, work, outcome, cautious, blamed, per_key)
+            await work.flush()
+            tools.crash.reach("before_commit")
+        tools.crash.reach("after_commit")
+        tools.committed(work)
+        return outcome
+
+    async def _handle_stashed(
+        self,
+        items: list[Item],
+        keys: list[str],
+        work: UnitOfWork,
+        outcome: Outcome,
+        cautious: set[str],
+        blamed: dict[str, Fault],
+        per_key: int,
+    ) -> None:
+        connection, name, now = work.connection, self.consumer.name, work.now
+        stopped: dict[str, OpenKey] = {}
+        runnable: list[Item] = []
+        running: dict[str, int] = {}
+        for item in items:
+            fault = item.fault or blamed.get(item.key)
+            if item.key in stopped:
+                continue
+            if fault is not None:
+                item.fault = fault
+                stopped[item.key] = OpenKey(item.key, "parked", fault, item.record.topic)
+                outcome.parked.append(item)
+            elif item.key not in cautious or item.key not in running:
+                running[item.key] = running.get(item.key, 0) + 1
+                runnable.append(item)
+        waiting, _ = await self._run(runnable, work, outcome)
+        expectations = [Expectation(answer.kind, answer.key, item.key) for item, answer in waiting]
+        for item, answer in waiting:
+            fault = Fault(WAITING_FAULT, f"waits for {answer.kind} {answer.key}")
+            stopped[item.key] = OpenKey(item.key, "waiting", fault, item.record.topic)
+        outcome.waiting += waiting
+        # What was left out for care or for its number keeps its wish and comes next.
+        work.woke_waiting = work.woke_waiting or any(
+            key not in stopped and (key in cautious or running.get(key, 0) >= per_key) for key in keys
+        )
+        await parking.open_keys(connection, name, list(stopped.values()), now=now)
+        handled = [item.stash_id for item in outcome.handled]
+        await parking.settle(connection, name, keys, handled=handled, still=expectations)
+        await parking.expect(connection, name, expectations, now=now)
+
+    async def _drain_quarantine(self, limit: int, outcome: Outcome) -> None:
+        """One record at a time: it is rare, and each has its own fate."""
+        for _ in range(limit):
+            tried: list[UUID] = []
+
+            async def attempt(_: set[str], tried: list[UUID] = tried) -> tuple[bool, Outcome]:
+                return await self._drain_quarantined(tried, None)
+
+            try:
+                found, part = await self._repeat(attempt)
+            except Exception as error:
+                await self._raise_unless_poison(error, suspicious=False)
+                if not tried:
+                    raise
+                found, part = await self._drain_quarantined(tried, Fault(POISON, describe(error)))
+            outcome.add(part)
+            if not found:
+                return
+
+    async def _drain_quarantined(self, tried: list[UUID], blame: Fault | None) -> tuple[bool, Outcome]:
+        outcome, tools, name = Outcome(), self._tools, self.consumer.name
+        async with database.begin(tools.engine) as connection:
+            records, discarded = await parking.lock_quarantine(connection, name, limit=1, sealer=tools.sealer)
+            await parking.leave_quarantine(connection, discarded)
+            outcome.discarded += len(discarded)
+            items = self._reread(records)
+            work = self._work(connection, items)
+            for stashed, item in zip(records, items, strict=True):
+                fault = (blame if stashed.id in tried else None) or item.fault
+                tried.append(stashed.id)
+                if fault is not None:
+                    await parking.stay_in_quarantine(connection, {stashed.id: fault})
+                    continue
+                item.stash_id = None
+                live = await self._claim([item], work, outcome)
+                await parking.leave_quarantine(connection, [stashed.id])
+                await self._handle(live, work, outcome, set())
+            await work.flush()
+        tools.committed(work)
+        return bool(records or discarded), outcome
+
+    def _reread(self, records: Iterable[parking.StashedRecord]) -> list[Item]:
+        """Read stashed records again; a type that is no longer known is done with."""
+        items: list[Item] = []
+        for stashed in records:
+            item = self.reader.read(stashed.record, now=None, oldest=None)
+            if item is None:
+                any_route = self.consumer.routes[0]
+                item = Item(stashed.record, stashed.key, any_route, fault=Fault("unknown_type", "no handler knows the type"))
+            item.stash_id = stashed.id
+            item.key = stashed.key or item.key
+            item.position = len(items)
+            days = self._tools.inbox_days()
+            if item.received is not None and days is not None and item.received.day < days.oldest:
+                item.claimable = False
+            items.append(item)
+        return items
+
+    # Both
+
+    def _work(self, connection: AsyncConnection, items: Sequence[Item]) -> UnitOfWork:
+        tools = self._tools
+        traces = {
+            item.key: item.received.traceparent
+            for item in items
+            if item.received is not None and item.received.traceparent is not None
+        }
+        return UnitOfWork(connection, now=tools.clock.now(), ids=tools.ids, source=tools.source, traces=traces)
+
+    def _report(self, outcome: Outcome, records: Sequence[Record], seconds: float) -> None:
+        observer = self._tools.observer
+        totals: dict[str, int] = {}
+        for record in records:
+            totals[record.topic] = totals.get(record.topic, 0) + 1
+        doubles: dict[str, int] = {}
+        for item in outcome.duplicates:
+            doubles[item.record.topic] = doubles.get(item.record.topic, 0) + 1
+        for topic, total in totals.items():
+            observer.batch(self.consumer.name, topic, total, doubles.get(topic, 0), seconds)
+        for item in outcome.parked:
+            observer.parked(item.record.topic, item.fault.code if item.fault is not None else "")
+        for item in outcome.quarantined:
+            observer.quarantined(item.record.topic, item.fault.code if item.fault is not None else "")
+
+
+def notify(item: Item, work: UnitOfWork, *, service: str, consumer: str) -> None:
+    """Tell the platform team what was set aside, where and why; never what it says."""
+    record, fault = item.record, item.fault
+    if fault is None:
+        return
+    notice = {
+        "consumer": consumer,
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "code": fault.code,
+        "reason": fault.reason,
+        "field": fault.field,
+        "content_hash": item.content_hash.hex(),
+    }
+    work.emit_notice(
+        topic=f"{service}.dlq",
+        key=f"{record.topic}/{record.partition}",
+        type=NOTICE_TYPE,
+        payload=json.dumps(notice, ensure_ascii=False).encode(),
+    )
+
+
+def _judge_again(item: Item, known_hash: bytes, live: list[Item], outcome: Outcome) -> None:
+    """Decide about a record whose identity is taken."""
+    if item.content_hash == known_hash:
+        outcome.duplicates.append(item)
+    else:
+        item.fault = Fault("id_conflict", "another record with this id has other content", "ce_id")
+        live.append(item)
+
+
+def _match(batch: Sequence[Item], answers: Collection[Waiting]) -> list[tuple[Item, Waiting]]:
+    by_received = {id(item.received): item for item in batch}
+    return [(by_received[id(answer.received)], answer) for answer in answers]
+
+
+def _refuse_overtaking(batch: Sequence[Item], waits: Sequence[tuple[Item, Waiting]]) -> None:
+    """Raise where a handler has handled a record although an earlier one of its key waits."""
+    if not waits:
+        return
+    waiting = {id(item) for item, _ in waits}
+    stopped: set[str] = set()
+    ahead: set[str] = set()
+    for item in batch:
+        if id(item) in waiting:
+            stopped.add(item.key)
+        elif item.key in stopped:
+            ahead.add(item.key)
+    if ahead:
+        raise _BehindError(ahead)
+
+
+def _halves(keys: Sequence[T]) -> tuple[set[T], set[T]]:
+    middle = len(keys) // 2
+    return set(keys[:middle]), set(keys[middle:])

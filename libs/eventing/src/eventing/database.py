@@ -1,0 +1,75 @@
+"""Engines with the time-outs that keep a stalled worker from stalling the others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from eventing.errors import UnavailableError, is_unavailable
+
+CONNECT_SECONDS = 5
+# Longer than statement_timeout: the server speaks first, and only where it is gone does the client give up.
+COMMAND_SECONDS = 15
+SESSION = {
+    "idle_in_transaction_session_timeout": "5000",
+    "lock_timeout": "3000",
+    "statement_timeout": "10000",
+    "tcp_user_timeout": "10000",
+    "jit": "off",
+    "timezone": "UTC",
+}
+
+
+def create_engine(
+    url: str,
+    *,
+    pool_size: int = 4,
+    application_name: str = "oms",
+    session: dict[str, str] | None = None,
+) -> AsyncEngine:
+    """Make an engine for `postgresql://…`; `jsonb` travels as text in literal SQL.
+
+    **Units**: `session` overrides server settings, milliseconds as PostgreSQL takes them.
+    """
+    if url.startswith("postgresql://"):
+        url = url.replace("postgresql://", "postgresql+asyncpg://", 1)
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_recycle=3600,
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": COMMAND_SECONDS,
+            "server_settings": SESSION | {"application_name": application_name} | (session or {}),
+        },
+    )
+
+
+@asynccontextmanager
+async def begin(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Open a transaction; failing to connect is always "unavailable", whatever the system calls it."""
+    try:
+        connection = await engine.connect()
+    except OSError as error:  # No route, no name, refused on every address: asyncio knows many.
+        raise UnavailableError(f"cannot connect to the database: {type(error).__name__}") from error
+    try:
+        async with connection.begin():
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def answers(engine: AsyncEngine) -> bool:
+    """Whether the database answers at all."""
+    try:
+        async with begin(engine) as connection:
+            await connection.exec_driver_sql("SELECT 1")
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        return False
+    return True

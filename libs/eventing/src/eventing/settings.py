@@ -1,0 +1,55 @@
+"""The runtime's numbers, each with its reason. Tests make the times short; production keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contracts.topics import DEFAULT_ORDER_PARTITIONS
+from eventing.sealing import Sealer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    """**Units**: seconds, unless the name says otherwise."""
+
+    order_partitions: int = DEFAULT_ORDER_PARTITIONS
+    seal: Sealer | None = None
+    """Needed as soon as records are consumed: parked bytes are sealed."""
+    source: str | None = None
+    """`ce_source`; None is "/<service>". A database restored from a backup gets a new incarnation here."""
+    version: str = ""
+    """The release. A breaker that another version opened closes by itself."""
+    crash_at: str = ""
+    """A crash point, or "point:n" for its n-th passing. Test builds only."""
+
+    batch_records: int = 300  # Beyond that the cost per record is flat and locks are held longer.
+    fetch_min_bytes: int = 20_000  # With the wait below this makes batches of hundreds under load.
+    fetch_wait_seconds: float = 0.05
+    session_seconds: float = 10.0
+    heartbeat_seconds: float = 3.0
+    revoke_seconds: float = 6.0  # To finish what is in flight; below the session, or the others wait for nothing.
+    stop_seconds: float = 10.0
+    retry_seconds: float = 2.0  # Longest pause between two attempts while something is away.
+    drain_poll_seconds: float = 1.0
+
+    relay_lease_seconds: float = 10.0
+    relay_renew_seconds: float = 3.0
+    relay_guard_seconds: float = 3.0  # No send begins this close to the end of a lease.
+    relay_wave_records: int = 1000
+    relay_wave_bytes: int = 4 * 1024 * 1024
+    relay_idle_seconds: float = 0.05
+    relay_send_seconds: float = 3.0
+    relay_floor_seconds: float = 1.0
+    producer_life_seconds: float = 24 * 3600.0
+
+    task_idle_seconds: float = 0.5
+    task_lease_seconds: float = 30.0
+    waiting_sweep_seconds: float = 5.0
+    sweep_seconds: float = 3600.0
+    inbox_keep_days: int = 14  # Topic retention of 7 days, and 7 to be late.
+    inbox_ahead_days: int = 3
+
+    breaker_window_seconds: float = 60.0
+    breaker_keys: int = 200
+    breaker_share: float = 0.05
+    breaker_half_open_seconds: float = 30.0
