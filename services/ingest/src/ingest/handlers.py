@@ -1,0 +1,108 @@
+"""What ingest does with what it reads: channel orders, catalogue facts, and every stage's progress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import from_json, to_json
+
+from contracts import CatalogItem, ChannelOrder
+from eventing import NewTask, Received, Task, UnitOfWork
+from eventing.errors import InvalidRecordError
+from ingest import store
+from ingest.domain.identity import record_id_of
+from ingest.intake import Arrival, Gateway
+from ingest.store import Entry
+from ingest.tables import idempotency_key
+from webapi.idempotency import SWEEP_ROWS, sweep_idempotency_keys
+
+ITEM = "catalog_item"
+"""The kind of fact that a parked order waits for; its key is the SKU."""
+WAKE = "wake_parked"
+SWEEP = "sweep_idempotency_keys"
+SWEEP_EVERY = timedelta(hours=1)
+
+
+class Handlers:
+    """Ingest's handlers over one gateway."""
+
+    def __init__(self, gateway: Gateway, *, wake_batch: int) -> None:
+        self._gateway = gateway
+        self._wake_batch = wake_batch
+
+    def identify(self, order: ChannelOrder, raw: bytes) -> tuple[str, UUID]:
+        """Key and identity of a foreign record, from its body alone.
+
+        **Errors**: InvalidRecordError with field and reason for an order that cannot be taken in; it is quarantined.
+        """
+        arrival = self._arrival(order)
+        # Over the bytes as they came: two spellings of one version are two records, and the second is found to be the same.
+        return order.key, record_id_of(arrival.order_id, order.source_version, blake2b(raw, digest_size=16).digest())
+
+    async def on_channel_orders(self, received: Sequence[Received[ChannelOrder]], work: UnitOfWork) -> None:
+        """Take in what external systems publish, as over HTTP."""
+        await self._gateway.take([self._arrival(record.event) for record in received], work)
+
+    async def on_catalog_items(self, items: Sequence[CatalogItem], work: UnitOfWork) -> None:
+        """Copy the catalogue, and wake parked orders that wait for these items."""
+        await store.put_items(work, items)
+        skus = {item.sku_id for item in items if not item.deleted}
+        # Either an order in the making holds this lock, and is parked when we look; or it looks after us and finds the item.
+        await work.arrived(ITEM, skus)
+        waited_for = await store.find_waited_for(work, skus)
+        work.add_tasks(NewTask(WAKE, sku, work.now) for sku in waited_for)
+
+    async def on_wake_due(self, tasks: Sequence[Task], work: UnitOfWork) -> None:
+        """Decide again about orders whose item has come; as many as one transaction should hold."""
+        skus = {task.key for task in tasks}
+        order_ids = await store.find_parked_by_sku(work, skus, most=self._wake_batch)
+        outcomes = await self._gateway.reconsider(order_ids, work)
+        if len(order_ids) == self._wake_batch and any(outcome.outcome != "parked" for outcome in outcomes.values()):
+            work.add_tasks(NewTask(WAKE, sku, work.now) for sku in skus)
+
+    async def on_progress(self, received: Sequence[Received[Any]], work: UnitOfWork) -> None:
+        """Fold what any stage says of an order into the book. Reads headers only."""
+        await store.add_progress(work, [entry for record in received if (entry := entry_of(record)) is not None])
+
+    def _arrival(self, order: ChannelOrder) -> Arrival:
+        examined = self._gateway.examine(order)
+        if isinstance(examined, Arrival):
+            return examined
+        first = examined[0]
+        raise InvalidRecordError(first.code, "the order cannot be taken in", first.field)
+
+
+async def on_sweep_due(tasks: Sequence[Task], work: UnitOfWork) -> None:
+    """Forget old idempotency keys, a slice at a time."""
+    gone = await sweep_idempotency_keys(work.connection, idempotency_key, now=work.now)
+    again = work.now if gone >= SWEEP_ROWS else work.now + SWEEP_EVERY
+    work.add_tasks(NewTask(SWEEP, task.key, again) for task in tasks)
+
+
+def service_of(source: str) -> str:
+    """The service's name in `ce_source`: /audit, or /audit/<incarnation> after a restore."""
+    return source.lstrip("/").partition("/")[0]
+
+
+def entry_of(record: Received[Any]) -> Entry | None:
+    """The timeline entry in a record's envelope; None where it reports no progress of an order."""
+    told = record.extensions.get("progress")
+    if told is None:
+        return None
+    progress = from_json(told)
+    return Entry(
+        order_id=UUID(record.subject),
+        root_id=UUID(record.key),
+        service=service_of(record.source),
+        step=progress["step"],
+        event_id=record.id,
+        stage=progress["stage"],
+        code=progress["code"],
+        params=to_json(progress.get("params", {})).decode(),
+        topic=record.topic,
+        at=record.time,
+    )
