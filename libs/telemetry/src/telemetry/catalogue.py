@@ -212,6 +212,7 @@ LOG_EVENTS: dict[str, str] = {
     "personal_data_read": "`principal` read a parked record in clear. Expected only where a case needs it.",
     "request_failed": "A request ended in an unexpected error (500). See the exception; the caller was given this trace_id.",
     "shutdown_overdue": "The process did not stop within its deadline and was ended. Nothing is lost; find what hung.",
+    "start_failed": "The application could not be built. See the exception.",
     "started": "The process serves on `http_host`:`http_port` in `role`.",
     "trace_exporter_missing": "An OTLP end point is set but no exporter is installed: install the package in `needed`.",
 }

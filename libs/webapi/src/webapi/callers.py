@@ -96,9 +96,11 @@ class Callers:
             _log.error("api_keys_unreadable", reason=str(error))
 
     def _read(self, path: Path) -> None:
-        stamp = _stamp(path)
         try:
+            stamp = _stamp(path)
             entries = _ENTRIES.validate_python(json.loads(path.read_bytes()))
+        except OSError as error:
+            raise CallersError(f"{path} cannot be read: {error.strerror}") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise CallersError(f"{path} is not JSON: {error}") from None
         except ValidationError as error:

@@ -24,7 +24,7 @@ from uuid_utils import uuid7
 from eventing.errors import InvalidRecordError
 from eventing.operations import Operations, ParkedRecord, QuarantinedRecord
 from eventing.work import UnitOfWork
-from telemetry import get_logger
+from telemetry import get_logger, mask_text
 from webapi.callers import Operator, PiiReader, Principal, Viewer
 from webapi.models import StrictModel, UtcTime
 from webapi.paging import Cursor, Keyset, Page, Paging
@@ -216,11 +216,11 @@ def operator_routes(runtime_of: Callable[[Request], OperatorRuntime], manual_act
         except LookupError as error:
             raise Problem("record_not_found", status=404) from error
         except InvalidRecordError as error:
-            field = f"body.{error.field}" if error.field else "body"
+            field = mask_text(f"body.{error.field}" if error.field else "body")
             raise Problem(
                 "edit_refused",
                 status=422,
-                params={"cause": f": {error.reason}"},
+                params={"cause": f": {mask_text(error.reason)}"},
                 errors=[FieldError(field, "invalid_value")],
             ) from error
 

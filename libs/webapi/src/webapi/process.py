@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -85,7 +86,13 @@ def _migrate(service: ServiceProcess[Settings]) -> int:
 def _serve(service: ServiceProcess[Settings], settings: Settings, role: ProcessRole) -> int:
     configure_logging(service.name, settings.log_level)
     configure_tracing(service.name)
-    app = service.build(settings, role)
+    try:
+        app = service.build(settings, role)
+    except CallersError:
+        raise
+    except Exception as error:  # noqa: BLE001  a bare stack trace could show what a log line masks
+        _log.critical("start_failed", exc_info=error)
+        return EXIT_START
     config = uvicorn.Config(
         app,
         host=settings.http_host,
@@ -102,7 +109,6 @@ def _serve(service: ServiceProcess[Settings], settings: Settings, role: ProcessR
     # uvicorn raises the signal again once it has shut down in order; without a handler that would look like a crash.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    _log.info("started", role=role, http_host=settings.http_host, http_port=settings.http_port)
     server.run()
     return 0 if server.started else EXIT_START
 
@@ -114,6 +120,12 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._shutdown_seconds = shutdown_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            addresses = [listener.getsockname() for server in self.servers for listener in server.sockets]
+            _log.info("started", role=self._app.state.role, http_host=addresses[0][0], http_port=addresses[0][1])
 
     def handle_exit(self, sig: int, frame: object) -> None:
         if not self._app.state.stopping:
