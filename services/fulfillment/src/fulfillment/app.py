@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from contracts import CatalogLocation, ReceiverSealed, StockAllocated
 from eventing import (
@@ -14,16 +16,23 @@ from eventing import (
     CompactedRoute,
     Consumer,
     KafkaBroker,
+    NewTask,
+    Observer,
     Route,
     Runtime,
     RuntimeSettings,
+    Task,
     Timer,
+    UnitOfWork,
     create_engine,
 )
+from eventing.broker import Broker
+from eventing.clock import Clock, IdSource
 from fulfillment import __version__, api, handlers, tables
 from fulfillment.settings import Settings
 from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
+from webapi.idempotency import SWEEP_ROWS, sweep_idempotency_keys
 from webapi.operators import operator_routes
 from webapi.process import ServiceProcess
 
@@ -36,6 +45,8 @@ numbers come from. Receivers are sealed; only a label shows one, to `pii.read`, 
 """
 API_CONNECTIONS = 5
 WORKER_CONNECTIONS = 4
+SWEEP_IDEMPOTENCY = "sweep_idempotency"
+SWEEP_PAUSE = timedelta(hours=1)  # Answers are kept for days: an hour more is nothing.
 
 
 def consumers(settings: Settings) -> list[Consumer]:
@@ -53,7 +64,15 @@ def timers(settings: Settings) -> list[Timer]:
         Timer(handlers.SHIP, partial(handlers.on_ship_due, policy=policy), batch=300),
         Timer(handlers.DELIVER, handlers.on_deliver_due, batch=300),
         Timer(handlers.RETRY_WAYBILL, partial(handlers.on_retry_waybill, policy=policy), batch=20),
+        Timer(SWEEP_IDEMPOTENCY, on_sweep_idempotency),
     ]
+
+
+async def on_sweep_idempotency(tasks: Sequence[Task], work: UnitOfWork) -> None:
+    """Drop old answers slice by slice; a full slice means that there are more."""
+    gone = await sweep_idempotency_keys(work.connection, tables.idempotency_key, now=work.now)
+    pause = timedelta(0) if gone >= SWEEP_ROWS else SWEEP_PAUSE
+    work.add_tasks(NewTask(task.kind, task.key, work.now + pause) for task in tasks)
 
 
 def runtime_settings(settings: Settings) -> RuntimeSettings:
@@ -67,28 +86,42 @@ def runtime_settings(settings: Settings) -> RuntimeSettings:
     )
 
 
-def build_runtime(app: FastAPI) -> Runtime:
-    settings: Settings = app.state.settings
-    role: ProcessRole = app.state.role
+def build_runtime(
+    settings: Settings,
+    *,
+    role: ProcessRole = "all",
+    engine: AsyncEngine | None = None,
+    broker: Broker | None = None,
+    observer: Observer | None = None,
+    clock: Clock | None = None,
+    ids: IdSource | None = None,
+) -> Runtime:
+    """The service without its HTTP; tests give their own engine, bus, clock and ids."""
     connections = {"api": API_CONNECTIONS, "worker": WORKER_CONNECTIONS, "all": API_CONNECTIONS + WORKER_CONNECTIONS}
     return Runtime(
         service="fulfillment",
-        engine=create_engine(settings.database_url.get_secret_value(), pool_size=connections[role]),
-        broker=KafkaBroker(settings.kafka_bootstrap_servers, settings.topic_prefix),
+        engine=engine or create_engine(settings.database_url.get_secret_value(), pool_size=connections[role]),
+        broker=broker or KafkaBroker(settings.kafka_bootstrap_servers, settings.topic_prefix),
         tables=tables.runtime,
         consumers=consumers(settings),
         compacted=[CompactedRoute(CatalogLocation, handlers.on_catalog_locations)],
         tasks=timers(settings),
         settings=runtime_settings(settings),
-        observer=PrometheusObserver(app.state.metrics),
+        observer=observer,
+        clock=clock,
+        ids=ids,
         role=role,
     )
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.runtime = build_runtime(app)
-    async with app.state.runtime:
+    observer = PrometheusObserver(app.state.metrics)
+    runtime = app.state.runtime = build_runtime(app.state.settings, role=app.state.role, observer=observer)
+    async with runtime:
+        if app.state.role != "api":
+            async with runtime.work() as work:
+                work.add_tasks([NewTask(SWEEP_IDEMPOTENCY, "all", work.now)])
         yield
 
 

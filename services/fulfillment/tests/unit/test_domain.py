@@ -138,7 +138,11 @@ def test_a_parcel_leaves_under_a_number_of_its_carrier() -> None:
     assert shipment is not None
     assert (shipment.carrier, shipment.waybill_no, shipment.state) == ("zto", "Z1-001", State.SHIPPED)
     assert order.status is Status.CLOSED
-    assert report_of_departure(shipment).params == {"place": "杭州仓", "carrier": "zto", "waybill_no": "Z1-001"}
+    assert report_of_departure(shipment, place="杭州一号仓").params == {
+        "place": "杭州一号仓",
+        "carrier": "zto",
+        "waybill_no": "Z1-001",
+    }
 
 
 def test_an_order_without_a_number_waits_in_sight() -> None:
@@ -154,7 +158,7 @@ def test_goods_handed_over_are_delivered_without_a_number() -> None:
     assert (order.status, order.request_status) == (Status.CLOSED, RequestStatus.UNSUBMITTED)
     assert (shipment.kind, shipment.carrier, shipment.waybill_no) == (Kind.ALREADY_HANDED_OVER, None, None)
     assert (shipment.state, shipment.shipped_at, shipment.state_at) == (State.DELIVERED, NOW, NOW)
-    assert report_of_departure(shipment).code == "goods_handed_over"
+    assert report_of_departure(shipment, place="杭州一号仓").code == "goods_handed_over"
 
 
 def test_a_places_own_series_goes_before_the_common_one() -> None:

@@ -88,11 +88,11 @@ def moves(current: State, state: State) -> bool:
     return _RANK[state] > _RANK[current]
 
 
-def report_of_departure(shipment: Shipment) -> Report:
+def report_of_departure(shipment: Shipment, *, place: str) -> Report:
     if shipment.kind is Kind.TO_SHIP:
-        params = {"place": shipment.place_id, "carrier": shipment.carrier, "waybill_no": shipment.waybill_no}
+        params = {"place": place, "carrier": shipment.carrier, "waybill_no": shipment.waybill_no}
         return Report("shipped", "parcel_shipped", params)
-    return Report("shipped", "goods_handed_over", {"place": shipment.place_id})
+    return Report("shipped", "goods_handed_over", {"place": place})
 
 
 def report_of_state(state: State) -> Report:

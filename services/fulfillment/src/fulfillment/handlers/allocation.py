@@ -8,7 +8,7 @@ from uuid import UUID
 from contracts import StockAllocated
 from eventing import NewTask, Received, UnitOfWork, Waiting
 from fulfillment import store
-from fulfillment.domain import Connector, FulfilmentOrder, Kind, Policy, Shipment, accept, hand_over
+from fulfillment.domain import FulfilmentOrder, Kind, Policy, Shipment, accept, hand_over
 from fulfillment.handlers.departure import SHIP, record_shipments, ship_due
 from fulfillment.handlers.goods import Goods, allocation_of, content_of
 
@@ -22,12 +22,12 @@ async def on_stock_allocated(
     fresh = [event for event in events if tracked[event.order_id].take(event.attempt)]
     if not fresh:
         return waiting
-    connectors = await store.find_connectors(work.connection, {event.place_id for event in fresh})
+    places = await store.find_places(work.connection, {event.place_id for event in fresh})
     goods: dict[UUID, Goods] = {}
     orders: list[FulfilmentOrder] = []
     handed_over: list[Shipment] = []
     for event in fresh:
-        connector = connectors.get(event.place_id, Connector.AUTOMATIC)
+        connector = places[event.place_id].connector
         order = accept(allocation_of(event), connector=connector, policy=policy, now=work.now)
         if order.kind is Kind.ALREADY_HANDED_OVER:
             order, shipment = hand_over(order, at=event.order.fulfilment.handed_over_at or work.now)
@@ -37,7 +37,7 @@ async def on_stock_allocated(
     await store.add_contents(work.connection, {key: content_of(one) for key, one in goods.items()})
     orders, parcels = await ship_due(orders, work)
     await store.add_fulfilment_orders(work.connection, orders)
-    await record_shipments([*handed_over, *parcels], goods, tracked, work, policy=policy)
+    await record_shipments([*handed_over, *parcels], goods, tracked, places, work, policy=policy)
     await store.save_orders(work.connection, [tracked[event.order_id] for event in fresh])
     work.add_tasks(
         NewTask(SHIP, str(order.fulfilment_order_id), order.ship_at)

@@ -60,8 +60,9 @@ async def pick_up(fulfilment_order_id: UUID, work: UnitOfWork, *, policy: Policy
         return None
     order, shipment = hand_over(found[0], at=work.now)
     goods = all_goods_of(await store.find_contents(work.connection, ids))
+    places = await store.find_places(work.connection, [order.place_id])
     await store.save_fulfilment_orders(work.connection, [order], now=work.now)
-    await record_shipments([shipment], goods, tracked, work, policy=policy)
+    await record_shipments([shipment], goods, tracked, places, work, policy=policy)
     await store.save_orders(work.connection, [tracked[order.order_id]])
     return shipment
 
@@ -97,20 +98,22 @@ async def record_shipments(
     shipments: Sequence[Shipment],
     goods: Mapping[UUID, Goods],
     tracked: Mapping[UUID, TrackedOrder],
+    places: Mapping[str, store.Place],
     work: UnitOfWork,
     *,
     policy: Policy,
 ) -> None:
     """Write what has left, and say so; what was handed over is delivered in the same breath.
 
-    **Shapes**: `goods` by fulfilment_order_id, `tracked` by order_id; their steps move on, the caller saves them.
+    **Shapes**: `goods` by fulfilment_order_id, `places` by place_id, `tracked` by order_id: their steps move on, the caller
+    saves them.
     """
     contents = [(shipment, goods[shipment.fulfilment_order_id]) for shipment in shipments]
     lines = [line for shipment, one in contents for line in shipped_lines(shipment, one)]
     await store.add_shipments(work.connection, shipments, lines)
     for shipment, one in contents:
-        order = tracked[shipment.order_id]
-        work.emit([created(shipment, one, report_of_departure(shipment), order)])
+        order, place = tracked[shipment.order_id], places[shipment.place_id].name
+        work.emit([created(shipment, one, report_of_departure(shipment, place=place), order)])
         if shipment.state is State.DELIVERED:
             work.emit([progressed(shipment, one, report_of_state(shipment.state), order)])
     if policy.delivery_seconds is not None:
@@ -129,8 +132,9 @@ async def _ship_by_ids(ids: Sequence[UUID], work: UnitOfWork, *, policy: Policy)
     if not due:
         return []
     goods = all_goods_of(await store.find_contents(work.connection, [order.fulfilment_order_id for order in due]))
+    places = await store.find_places(work.connection, [order.place_id for order in due])
     orders, shipments = await ship_due(due, work)
     await store.save_fulfilment_orders(work.connection, orders, now=work.now)
-    await record_shipments(shipments, goods, tracked, work, policy=policy)
+    await record_shipments(shipments, goods, tracked, places, work, policy=policy)
     await store.save_orders(work.connection, [tracked[shipment.order_id] for shipment in shipments])
     return [order for order in orders if order.waiting_for is WaitingFor.WAYBILL]

@@ -19,8 +19,9 @@ from fulfillment.store.order import (
     save_orders,
 )
 from fulfillment.store.place import (
-    find_connectors,
+    Place,
     find_place,
+    find_places,
     places_query,
     put_connector,
     put_places,
@@ -53,6 +54,7 @@ from fulfillment.store.shipment import (
 
 __all__ = [
     "Content",
+    "Place",
     "SealedReceiver",
     "ShippedLine",
     "add_carrier_event",
@@ -64,11 +66,11 @@ __all__ = [
     "carriers_with_series",
     "change_series",
     "find_carrier_event",
-    "find_connectors",
     "find_contents",
     "find_fulfilment_order",
     "find_fulfilment_orders",
     "find_place",
+    "find_places",
     "find_receiver",
     "find_receivers",
     "find_shipment",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, Select, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from fulfillment.domain import Connector
 from fulfillment.tables import place, place_connector
 
 _PUT_PLACES = text("""
@@ -19,11 +21,20 @@ _PUT_PLACES = text("""
         region_code = excluded.region_code, version = excluded.version, deleted = excluded.deleted
     WHERE place.version < excluded.version
 """)
-_FIND_CONNECTORS = text("SELECT place_id, connector FROM place_connector WHERE place_id = ANY(CAST(:places AS text[]))")
+_FIND_PLACES = text("""
+    SELECT n.place_id, p.name, c.connector FROM unnest(CAST(:places AS text[])) AS n (place_id)
+    LEFT JOIN place AS p USING (place_id) LEFT JOIN place_connector AS c USING (place_id)
+""")
 _PUT_CONNECTOR = text("""
     INSERT INTO place_connector (place_id, connector, updated_at) VALUES (:place_id, :connector, :now)
     ON CONFLICT (place_id) DO UPDATE SET connector = excluded.connector, updated_at = excluded.updated_at
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    name: str
+    connector: str
 
 
 async def put_places(connection: AsyncConnection, places: Sequence[Mapping[str, Any]]) -> None:
@@ -48,10 +59,10 @@ async def find_place(connection: AsyncConnection, place_id: str) -> Row[Any] | N
     return found
 
 
-async def find_connectors(connection: AsyncConnection, places: Iterable[str]) -> dict[str, str]:
-    """The connector of each place that has one set; the others are driven the automatic way."""
-    rows = await connection.execute(_FIND_CONNECTORS, {"places": sorted(set(places))})
-    return {row.place_id: row.connector for row in rows}
+async def find_places(connection: AsyncConnection, places: Iterable[str]) -> dict[str, Place]:
+    """What is known of each place. An allocation may come before its place: then its id is its name."""
+    rows = await connection.execute(_FIND_PLACES, {"places": sorted(set(places))})
+    return {row.place_id: Place(row.name or row.place_id, row.connector or Connector.AUTOMATIC) for row in rows}
 
 
 async def put_connector(connection: AsyncConnection, place_id: str, connector: str, *, now: datetime) -> None:
