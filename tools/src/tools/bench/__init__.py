@@ -1,0 +1,1 @@
+"""Benches: what the system does on this machine, as figures in `.local/bench/<name>.json` and a table."""
