@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -70,3 +72,19 @@ def test_records_below_the_level_are_dropped(lines: io.StringIO) -> None:
     """Fails when LOG_LEVEL is ignored."""
     get_logger("t").debug("started")
     assert parsed(lines) == []
+
+
+def test_without_configuration_local_variables_are_not_printed() -> None:
+    """Fails when structlog's default comes back: it prints every frame's variables."""
+    program = (
+        "from telemetry.logs import get_logger\n"
+        "def f(receiver):\n"
+        "    try:\n"
+        "        1 / 0\n"
+        "    except ZeroDivisionError:\n"
+        "        get_logger('t').exception('request_failed')\n"
+        "f(chr(24352) + chr(19977))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "ZeroDivisionError" in done.stderr
+    assert "张三" not in done.stdout + done.stderr

@@ -6,8 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from webapi import texts
 from webapi.problems import Problem
@@ -193,12 +196,30 @@ async def test_retry_after_and_allow_are_kept(http: httpx.AsyncClient, key: Key)
 
 
 @pytest.fixture
-def traced() -> None:
-    if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        trace.set_tracer_provider(TracerProvider())
+def spans() -> InMemorySpanExporter:
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider()
+        trace.set_tracer_provider(provider)
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter
 
 
-@pytest.mark.usefixtures("traced")
+async def test_a_span_names_the_route_and_nothing_of_the_input(
+    spans: InMemorySpanExporter, make_app: Callable[..., FastAPI], key: Key
+) -> None:
+    """Fails when paths, queries or exception texts leave with the traces, or the framework adds spans of its own."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(make_app()), base_url="http://test") as http:
+        await http.get("/v1/things/broken?at=2026-01-31T00:00:00Z&name=13812345678", headers=key("viewer"))
+        await http.get("/livez")
+    (span,) = spans.get_finished_spans()
+    assert span.name == "GET /v1/things/{thing_id}"
+    assert "13812345678" not in span.to_json()
+    assert dict(span.attributes or {}) == {"http.response.status_code": 500, "http.route": "/v1/things/{thing_id}"}
+
+
+@pytest.mark.usefixtures("spans")
 async def test_the_unexpected_is_a_500_without_internals_and_with_the_callers_trace_id(
     http: httpx.AsyncClient, key: Key
 ) -> None:

@@ -35,7 +35,9 @@ async def spawn(*arguments: str, **environment: str) -> asyncio.subprocess.Proce
         "-m",
         "sample",
         *arguments,
-        env=os.environ | {"PYTHONPATH": str(SAMPLE)} | {f"OMS_SAMPLE_{name}": value for name, value in environment.items()},
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(SAMPLE), os.environ.get("PYTHONPATH", "")])}
+        | {f"OMS_SAMPLE_{name}": value for name, value in environment.items()},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

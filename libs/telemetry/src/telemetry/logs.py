@@ -16,7 +16,13 @@ from telemetry.masking import mask_fields
 _FIRST = ("timestamp", "level", "service", "logger", "event", "trace_id", "span_id")
 _LAST = ("exception",)
 # These say at INFO what our own metrics and logs already say.
-_CHATTY = {"uvicorn.access": logging.WARNING, "aiokafka": logging.WARNING, "httpx": logging.WARNING, "alembic": logging.INFO}
+_CHATTY = {
+    "uvicorn.access": logging.WARNING,
+    "uvicorn.error": logging.WARNING,
+    "aiokafka": logging.WARNING,
+    "httpx": logging.WARNING,
+    "alembic": logging.INFO,
+}
 
 EventDict = MutableMapping[str, Any]
 
@@ -88,7 +94,24 @@ def _add_trace(_: Any, __: str, event: EventDict) -> EventDict:
 
 def _mask_and_order(_: Any, __: str, event: EventDict) -> EventDict:
     """Mask last, when exceptions are text already; then fixed keys first, the others by name, so that lines compare."""
+    event.pop("color_message", None)  # uvicorn's text for terminals
     masked = mask_fields(event)
     head = {key: masked.pop(key) for key in _FIRST if key in masked}
     tail = {key: masked.pop(key) for key in _LAST if key in masked}
     return head | dict(sorted(masked.items())) | tail
+
+
+# Until `configure_logging` is called (tests, tools): structlog's own default prints the local variables of every frame of an
+# exception, personal data among them, and takes seconds for it.
+structlog.configure(
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.stdlib.add_log_level,
+        structlog.processors.format_exc_info,
+        _mask_and_order,
+        structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=False,
+)

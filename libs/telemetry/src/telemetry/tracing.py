@@ -47,7 +47,10 @@ def current_trace_id() -> str | None:
 
 
 class TraceMiddleware:
-    """One server span per request, continuing the caller's `traceparent`."""
+    """One server span per request, continuing the caller's `traceparent`.
+
+    It names the route, never the path, query or exception text: those may hold personal data.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -62,7 +65,9 @@ class TraceMiddleware:
         }
         parent = _PROPAGATOR.extract(headers) if headers else None
         # The name is the method alone until the route is known: paths carry ids.
-        with self._tracer.start_as_current_span(scope["method"], context=parent, kind=SpanKind.SERVER) as span:
+        with self._tracer.start_as_current_span(
+            scope["method"], context=parent, kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+        ) as span:
 
             async def send_noting_status(message: Message) -> None:
                 if message["type"] == "http.response.start" and span.is_recording():

@@ -46,6 +46,8 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
+        # FastAPI's own spans and log records carry queries and exception texts: personal data. Ours do not.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         swagger_ui_parameters={"persistAuthorization": True, "displayRequestDuration": True},
     )
     app.state.service = service
