@@ -117,10 +117,11 @@ class Break(NamedTuple):
 class Verifier:
     """Walks one chain from its start: feed the links in order, each with its vouchers, then the head."""
 
-    def __init__(self) -> None:
-        self.links = 0
-        self.vouchers = 0
-        self._previous = GENESIS
+    def __init__(self, last: Link | None = None) -> None:
+        """Go on after `last`, a link that was checked before; from the start without it."""
+        self.links = last.link_no if last else 0
+        self.vouchers = last.last_number if last else 0
+        self._previous = last.hash if last else GENESIS
 
     def check_link(self, link: Link, vouchers: Sequence[Numbered]) -> Break | None:
         if link.link_no != self.links + 1 or link.first_number != self.vouchers + 1:

@@ -1,0 +1,6 @@
+"""Alembic's entry: the service's tables, run by `python -m ledger --migrate`."""
+
+from ledger.tables import metadata
+from webapi.migrations import run_migrations
+
+run_migrations(metadata)
