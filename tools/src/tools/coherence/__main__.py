@@ -64,7 +64,8 @@ def _from_stack(name: str) -> tuple[Mapping[str, str], str, str]:
     if not path.exists():
         sys.exit(f"no stack '{name}' is running: {path} is missing. Start it, or leave --stack out.")
     content = json.loads(path.read_text(encoding="utf-8"))
-    return content["read_only_database_urls"], content["kafka_bootstrap_servers"], content["topic_prefix"]
+    urls = {service: content["services"][service]["read_only_database_url"] for service in SERVICES}
+    return urls, content["kafka"]["bootstrap_servers"], content["kafka"]["topic_prefix"]
 
 
 def _from_environment() -> tuple[Mapping[str, str], str, str]:
