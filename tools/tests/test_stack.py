@@ -68,8 +68,10 @@ def command_line(process: psutil.Process) -> list[str]:
 async def running(shared_stack_folder: Path, standins: Mapping[str, str]) -> AsyncIterator[Stack]:
     """A stack with two alphas, one of them a worker."""
     options = {"env": {"alpha": {"OMS_ALPHA_COLOUR": "红"}}, "roles": {"alpha": "api"}, "replicas": {"alpha": 2}}
-    async with a_stack(shared_stack_folder, standins, **options) as stack:
-        yield stack
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OMS_ALPHA_MASTER_KEY", "alpha's own")
+        async with a_stack(shared_stack_folder, standins, **options) as stack:
+            yield stack
 
 
 @pytest.fixture
@@ -106,6 +108,7 @@ async def test_services_get_their_settings_and_nobody_elses(running: Stack) -> N
     assert alpha["argv"] == ["--role", "api"]
     assert beta["argv"] == ["--role", "all"]
     assert alpha["settings"]["OMS_ALPHA_COLOUR"] == "红"
+    assert alpha["settings"]["OMS_ALPHA_MASTER_KEY"] == "alpha's own"
     assert alpha["settings"]["OMS_ALPHA_KAFKA_BOOTSTRAP_SERVERS"] == running.bootstrap_servers
     assert alpha["settings"]["OMS_ALPHA_DATABASE_URL"] == running.database_urls["alpha"]
     assert not [name for name in beta["settings"] if name.startswith("OMS_ALPHA")]
@@ -145,6 +148,8 @@ async def test_what_was_killed_on_purpose_is_no_crash_and_starts_again_in_its_pl
     before = {name: member.port for name, member in running.members.items()}
     for name in ("beta", "kafka", "postgres"):
         running.kill(name)
+        await running._children()[name].wait()
+        await asyncio.sleep(0.5)  # Two rounds of the look for crashes: what must not happen cannot be waited for.
         await running.start(name)
     running.check()
     assert {name: member.port for name, member in running.members.items()} == before
@@ -171,6 +176,16 @@ async def test_two_stacks_run_side_by_side(running: Stack, stack_folder: Path, s
             for url in (*second.urls.values(), *running.urls.values()):
                 assert (await client.get(url)).is_success
     running.check()
+
+
+def test_stacks_that_start_at_once_take_different_ports(stack_folder: Path) -> None:
+    """Fails when the lock on a block goes: both would find it free before either listens."""
+    first, second = (Stack(name, services=SERVICES, folder=stack_folder) for name in ("one", "two"))
+    try:
+        assert set(first._take_ports()).isdisjoint(second._take_ports())
+    finally:
+        first._locks.close()
+        second._locks.close()
 
 
 async def test_a_crash_shows_the_last_lines_and_stops_everything(stack_folder: Path, standins: Mapping[str, str]) -> None:
