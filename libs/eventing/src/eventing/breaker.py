@@ -27,15 +27,21 @@ _OPEN = text(
     INSERT INTO breaker (consumer, scope, opened_at, half_open_at, version, reason)
     VALUES (CAST(:consumer AS text), CAST(:scope AS text), CAST(:now AS timestamptz), CAST(:half_open_at AS timestamptz),
         CAST(:version AS text), CAST(:reason AS text))
-    ON CONFLICT (consumer, scope) DO UPDATE SET
-        half_open_at = excluded.half_open_at, version = excluded.version, reason = excluded.reason
+    ON CONFLICT (consumer, scope, version) DO UPDATE SET
+        half_open_at = excluded.half_open_at, reason = excluded.reason
     """
 )
 _CLOSE = text("DELETE FROM breaker WHERE consumer = CAST(:consumer AS text) AND scope = CAST(:scope AS text)")
 _CLOSE_OTHER_VERSIONS = text(
     "DELETE FROM breaker WHERE consumer = CAST(:consumer AS text) AND version <> CAST(:version AS text)"
 )
-_READ = text("SELECT scope, half_open_at, reason FROM breaker WHERE consumer = CAST(:consumer AS text)")
+# While two versions run side by side, the old one's failing must not stop the new one.
+_READ = text(
+    """
+    SELECT scope, half_open_at, reason FROM breaker
+    WHERE consumer = CAST(:consumer AS text) AND version = CAST(:version AS text)
+    """
+)
 ALL = ""
 """The scope that is the whole consumer."""
 
@@ -176,7 +182,7 @@ class Breaker:
     async def refresh(self) -> None:
         """Learn what other workers opened and people closed."""
         async with database.begin(self._engine) as connection:
-            rows = (await connection.execute(_READ, {"consumer": self._consumer})).all()
+            rows = (await connection.execute(_READ, {"consumer": self._consumer, "version": self._settings.version})).all()
         was_open = self.is_open
         self._open = {row.scope: row.half_open_at for row in rows}
         self.reason = next((row.reason for row in rows if row.scope == ALL), "")

@@ -7,20 +7,27 @@ and nothing may stand in the way of the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import text
 
 from eventing import database, parking
 from eventing.batch import POISON, Outcome, Tools, notify
-from eventing.broker import Record, TopicPartition
+from eventing.broker import Broker, BrokerConsumer, Record, TopicPartition
 from eventing.errors import describe, is_unavailable
+from eventing.pausing import Pause
 from eventing.reading import Fault, Item, Reader
 from eventing.routes import CompactedRoute, Route
+from eventing.settings import RuntimeSettings
 from eventing.work import UnitOfWork
 
+log = logging.getLogger(__name__)
 CONSUMER = "compacted"
+POLL_SECONDS = 0.2
 
 _POSITIONS = text("SELECT topic, partition, next_offset FROM compacted_position WHERE topic = ANY(CAST(:topics AS text[]))")
 # Workers share the positions; the furthest counts. A smaller one is stored only where the topic was made anew (`force`).
@@ -155,6 +162,77 @@ class CompactedProcessor:
                     "force": force,
                 },
             )
+
+
+class CompactedLoop:
+    """Reads all partitions of the compacted topics, without a group, from the stored positions on."""
+
+    def __init__(
+        self,
+        processor: CompactedProcessor,
+        *,
+        broker: Broker,
+        settings: RuntimeSettings,
+        prepare: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.ready = asyncio.Event()
+        """Set once the positions have reached the ends seen at start: order consumers may begin."""
+        self._processor = processor
+        self._broker = broker
+        self._settings = settings
+        self._prepare = prepare
+        self._wishes = True
+
+    def look_for_wishes(self) -> None:
+        self._wishes = True
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Follow until told to stop, whatever is away."""
+        pause = Pause(self._settings.retry_seconds)
+        while not stopping.is_set():
+            try:
+                await self._prepare()
+                await self._follow(stopping)
+            except Exception as error:  # noqa: BLE001  facts come late then, but they come
+                log.warning("compacted topics: %s", describe(error) if not str(error) else error)
+                await pause.sleep(stopping)
+
+    async def _follow(self, stopping: asyncio.Event) -> None:
+        topics = self._processor.topics
+        counts = await self._broker.partition_counts(topics)
+        partitions = [TopicPartition(topic, number) for topic in topics for number in range(counts[topic])]
+        consumer = self._broker.consumer(group=None, topics=topics, settings=self._settings)
+        await consumer.start()
+        try:
+            ends = await consumer.end_offsets(partitions)
+            consumer.rewind(await self._starts(consumer, partitions, ends))
+            behind = dict(ends) if not self.ready.is_set() else {}
+            wishes_at = 0.0
+            while not stopping.is_set():
+                behind = {where: end for where, end in behind.items() if await consumer.position(where) < end}
+                if not behind:
+                    self.ready.set()
+                records = await consumer.poll(max_records=self._settings.batch_records, wait_seconds=POLL_SECONDS)
+                if records:
+                    await self._processor.process(records)
+                if self._wishes or time.monotonic() >= wishes_at:
+                    self._wishes = False
+                    wishes_at = time.monotonic() + self._settings.drain_poll_seconds
+                    await self._processor.retry_quarantined()
+        finally:
+            await consumer.stop()
+
+    async def _starts(
+        self, consumer: BrokerConsumer, partitions: Sequence[TopicPartition], ends: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """Where to go on; a stored position beyond the end belongs to a topic that was since made anew."""
+        stored = await self._processor.positions()
+        begins = await consumer.beginning_offsets(partitions)
+        starts = {where: max(begins[where], stored.get(where, 0)) for where in partitions}
+        lost = {where: begins[where] for where, at in starts.items() if at > ends[where]}
+        if lost:
+            await self._processor.store(lost, force=True)
+        return starts | lost
 
 
 def _next_offsets(records: Sequence[Record]) -> dict[TopicPartition, int]:

@@ -178,6 +178,14 @@ class _Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         for where, at in wanted.items():
             self._consumer.seek(where, at)
 
+    async def position(self, where: TopicPartition) -> int:
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                at: int = await self._consumer.position(KafkaPartition(self._prefix + where.topic, where.partition))
+        except (KafkaError, TimeoutError) as error:
+            raise UnavailableError(f"reading a position failed: {type(error).__name__}") from error
+        return at
+
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         return await self._offsets("end_offsets", partitions)
 

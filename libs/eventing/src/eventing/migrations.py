@@ -182,7 +182,7 @@ VERSION_1: Sequence[str] = (
         half_open_at timestamptz NOT NULL,
         version text NOT NULL,
         reason text NOT NULL,
-        PRIMARY KEY (consumer, scope)
+        PRIMARY KEY (consumer, scope, version)
     )
     """,
     # What a worker was about to handle, noted only where the one before it may have died of it.

@@ -179,7 +179,7 @@ def define(metadata: MetaData) -> RuntimeTables:
             need("scope", Text, key=True),
             need("opened_at", moment),
             need("half_open_at", moment),
-            need("version", Text),
+            need("version", Text, key=True),
             need("reason", Text),
         ),
         suspect=Table(

@@ -5,7 +5,7 @@ statement each, so nothing that others wait for is ever taken after them.
 
 **No transaction's first write is an outbox row.** The relay's floor (relay.py) rests on it: whoever has drawn a `seq` must
 already hold a transaction id. A transaction that only draws sequence values has none, and one that gets its id with the insert
-itself has it *after* `nextval`: the relay could note the sequence, then see an xmax below that late id, and pass the row for
+itself has it *after* `nextval`: the relay could note the sequence, then draw an id below that late one, and pass the row for
 ever. So an id is fixed before the first outbox insert: by the inbox claim or a task's completion where there was one, else by
 `pg_current_xact_id()` in a statement of its own. (Which of several rows of one transaction has which xid does not matter;
 there is one per transaction, and it precedes every seq that the transaction draws.)

@@ -191,6 +191,10 @@ class _Consumer:
     def rewind(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._positions.update(offsets)
 
+    async def position(self, where: TopicPartition) -> int:
+        self._bus._need()
+        return self._positions[where]
+
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         self._bus._need()
         return {where: len(self._bus._logs[where]) for where in partitions}
