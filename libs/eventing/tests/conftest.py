@@ -68,14 +68,19 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture(params=["fake", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def bus(request: pytest.FixtureRequest, topic_prefix: str) -> AsyncIterator[Any]:
+def bootstrap(request: pytest.FixtureRequest) -> str | None:
+    """The real broker's address, or None for the fake one; only who asks for the real one starts it."""
+    return request.getfixturevalue("kafka_bootstrap") if request.param == "kafka" else None
+
+
+@pytest.fixture
+async def bus(bootstrap: str | None, topic_prefix: str) -> AsyncIterator[Any]:
     import eventing_buses
     import eventing_sample
 
-    if request.param == "fake":
+    if bootstrap is None:
         yield eventing_buses.FakeBusAlike(eventing_sample.TOPICS)
         return
-    bootstrap = request.getfixturevalue("kafka_bootstrap")
     real = eventing_buses.RealBus(bootstrap, topic_prefix, eventing_sample.TOPICS)
     await real.start()
     yield real
