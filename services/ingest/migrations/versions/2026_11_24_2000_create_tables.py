@@ -114,6 +114,12 @@ STATEMENTS: tuple[str, ...] = (
     """,
     "CREATE INDEX order_stage_shown ON order_stage (stage, progress_at)",
     "CREATE INDEX order_stage_children ON order_stage (root_id) WHERE order_id <> root_id",
+    "COMMENT ON TABLE channel_order IS 'Root row and lock of a channel order. No personal data.'",
+    "COMMENT ON TABLE order_document IS 'The latest version as it came, sealed; the order block as sent.'",
+    "COMMENT ON TABLE parked_sku IS 'Parked orders by the catalogue item they wait for.'",
+    "COMMENT ON TABLE catalog_item IS 'Ingest''s copy of what it needs of catalog.item.'",
+    "COMMENT ON TABLE timeline IS 'What the stages reported of an order; its key claims a delivery.'",
+    "COMMENT ON TABLE order_stage IS 'Per service: step * 1000 + rank of its stage (domain/book.py).'",
 )
 
 

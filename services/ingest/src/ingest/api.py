@@ -610,7 +610,7 @@ def _said(row: AnyRow) -> tuple[str, str, int]:
 
 
 def _shown(row: AnyRow, stage: str, entry: tuple[str, str, datetime] | None) -> dict[str, Any]:
-    code, params, at = entry or (row.code, "{}", None)
+    code, params, at = entry or ("", "{}", None)
     return {
         "order_id": row.order_id,
         "channel": row.channel,
@@ -623,7 +623,7 @@ def _shown(row: AnyRow, stage: str, entry: tuple[str, str, datetime] | None) -> 
         "held": stage == "held",
         "finished": stage in FINISHED,
         "posted": bool(row.ledger),
-        **_why(stage, code, json.loads(params)),
+        **_why(code, json.loads(params)),
         "flags": list(row.flags),
         "currency": row.currency,
         "paid_minor": row.paid_minor,
@@ -633,8 +633,11 @@ def _shown(row: AnyRow, stage: str, entry: tuple[str, str, datetime] | None) -> 
     }
 
 
-def _why(stage: str, code: str, params: Mapping[str, Any]) -> dict[str, str]:
-    return {"why": f"{stage}: {text_of(code, params)}", "why_zh": text_of(code, params, chinese=True)}
+def _why(code: str, params: Mapping[str, Any]) -> dict[str, str]:
+    """One sentence in either language; before any stage has reported, that."""
+    if not code:
+        return {"why": "taken in; no stage has reported yet", "why_zh": "已接单，尚无环节进展"}
+    return {"why": text_of(code, params), "why_zh": text_of(code, params, chinese=True)}
 
 
 async def _detail(work: UnitOfWork, order_id: UUID) -> OrderDetail:
@@ -665,7 +668,7 @@ def _part(part: AnyRow, entries: Mapping[tuple[UUID, str, int], tuple[str, str, 
     return PartView(
         order_id=part.order_id,
         stage=stage,
-        **_why(stage, code, json.loads(params)),
+        **_why(code, json.loads(params)),
         posted=bool(part.ledger),
         progress_at=part.progress_at,
     )

@@ -52,7 +52,7 @@ channel_order = Table(
     Column("placed_at", _moment, nullable=False),
     Column("received_at", _moment, nullable=False),
     Column("changed_at", _moment, nullable=False),
-    comment="One row per channel order: the root row and lock, how far ingest got with it. No personal data.",
+    comment="Root row and lock of a channel order. No personal data.",
 )
 order_document = Table(
     "order_document",
@@ -64,7 +64,7 @@ order_document = Table(
     Column("nonce", LargeBinary, nullable=False),
     Column("ciphertext", LargeBinary, nullable=False),
     Column("block", Text, nullable=False),
-    comment="The latest version as it came, sealed; and the order block that was or would be sent.",
+    comment="The latest version as it came, sealed; the order block as sent.",
 )
 parked_sku = Table(
     "parked_sku",
@@ -96,7 +96,7 @@ timeline = Table(
     Column("params", Text, nullable=False),
     Column("topic", Text, nullable=False),
     Column("at", _moment, nullable=False),
-    comment="Everything the stages reported of an order. Its key is the claim of the order book's consumer.",
+    comment="What the stages reported of an order; its key claims a delivery.",
 )
 SHOWN = "greatest(ingest % 1000, audit % 1000, inventory % 1000, router % 1000, fulfillment % 1000)"
 order_stage = Table(
@@ -112,5 +112,5 @@ order_stage = Table(
     Column("ledger", BigInteger, nullable=False),
     Column("stage", SmallInteger, Computed(f"({SHOWN})::smallint", persisted=True), nullable=False),
     Column("progress_at", _moment, nullable=False),
-    comment="Per service step * 1000 + rank of its stage (ingest/domain/book.py); stage is the highest rank.",
+    comment="Per service: step * 1000 + rank of its stage (domain/book.py).",
 )
