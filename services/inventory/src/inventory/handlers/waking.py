@@ -1,0 +1,135 @@
+"""More stock, and the orders that wait for it."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from eventing import NewTask, Task, UnitOfWork
+from inventory.domain.counts import PoolCount
+from inventory.domain.reservation import Demand, Held, wake_in_turn
+from inventory.handlers.context import Inventory, offer_again
+from inventory.store import orders, stock
+from inventory.store.stock import Movement, PoolKey
+
+WAKE = "wake_backorders"
+WAKE_LIMIT = 500
+"""Orders woken of one SKU in one transaction: enough to be quick, few enough to keep its pool row's lock short."""
+BUSY_SECONDS = 1.0
+"""Before orders are looked at again that somebody else held just now."""
+
+
+class StockMove(NamedTuple):
+    """Units that came (positive) or went (negative) at a place, as a fact."""
+
+    line: int
+    sku_id: str
+    quantity: int
+    reason_code: str | None = None
+    unit_cost_minor: int | None = None
+
+
+MOST_UNITS = 2_000_000_000
+"""What `stock.level` can tell, and a little less than the columns can hold."""
+
+
+class ImpossibleCountError(Exception):
+    """A count that cannot be: more units would go than are counted, or come than can be."""
+
+    def __init__(self, code: str, line: int, counted: int) -> None:
+        super().__init__(f"line {line}: {code}, counted {counted}")
+        self.code = code
+        self.line = line
+        self.counted = counted
+
+
+async def move_stock(
+    inventory: Inventory,
+    moves: Sequence[StockMove],
+    work: UnitOfWork,
+    *,
+    document_id: UUID,
+    kind: str,
+    place_no: int,
+    pool_id: str,
+) -> None:
+    """Book goods that came to or vanished from a place, and wake the orders that waited for them.
+
+    **Errors**: ImpossibleCountError.
+    """
+    pool_keys = {(move.sku_id, pool_id) for move in moves}
+    place_keys = {(move.sku_id, place_no) for move in moves}
+    await stock.add_pool_rows(work, pool_keys)
+    pool = await stock.lock_pool_stock(work, pool_keys)
+    await stock.add_place_rows(work, place_keys)
+    counts = await stock.lock_place_stock(work, place_keys)
+    movements = []
+    for move in moves:
+        count, level = counts[move.sku_id, place_no], pool[move.sku_id, pool_id]
+        if move.quantity < 0 and -move.quantity > count.counted:
+            raise ImpossibleCountError("count_below_zero", move.line, count.counted)
+        if max(count.on_hand, level.free) + move.quantity > MOST_UNITS:
+            raise ImpossibleCountError("count_too_high", move.line, count.counted)
+        if move.quantity > 0:
+            change = count.add(move.quantity)
+            level.add(move.quantity)
+        else:
+            change = count.remove(-move.quantity)
+            level.remove(-move.quantity)
+        effect = (document_id, document_id, move.line)
+        movements.append(Movement(*effect, kind, move.sku_id, place_no, change, move.unit_cost_minor, move.reason_code))
+    for key in await orders.find_awaited(work, {key for key, level in pool.items() if level.free}):
+        pool[key].waking = True
+    await stock.save_pool_stock(work, pool)
+    await stock.save_place_stock(work, counts)
+    await stock.add_movements(work, movements)
+    inventory.mark_levels(work, places=place_keys)
+    work.add_tasks(wake_task(key, work) for key, level in pool.items() if level.waking)
+
+
+async def on_wake(inventory: Inventory, tasks: Sequence[Task], work: UnitOfWork) -> None:
+    """Reserve the oldest waiting orders that the free quantities cover; nobody goes on waiting while a unit is left for them.
+
+    Orders that somebody else holds right now are skipped and looked at again.
+    """
+    keys = {(task.payload["sku_id"], task.payload["pool_id"]) for task in tasks}
+    found = await orders.find_covered_backorders(work, keys, limit=WAKE_LIMIT)
+    wanted = {order_id: root_id for _, order_id, root_id in found}
+    locked = await orders.lock_orders(work, {*wanted, *wanted.values()}, skip_locked=True)
+    rows = {
+        order_id: locked[order_id]
+        for order_id, root_id in wanted.items()
+        if order_id in locked and root_id in locked and locked[order_id].state == "backordered"
+    }
+    pool = await stock.lock_pool_stock(work, keys | {(sku_id, row.pool_id) for row in rows.values() for sku_id in row.skus})
+    queue = sorted(rows.values(), key=lambda row: (row.priority, row.received_at, row.order_id))
+    outcomes = wake_in_turn([Demand(row.order_id, row.pool_id, row.wanted) for row in queue], pool)
+    held = [rows[outcome.order_id] for outcome in outcomes if isinstance(outcome, Held)]
+    for row in held:
+        row.state, row.step, row.attempt = "reserved", row.step + 1, row.attempt + 1
+    changed = {(sku_id, row.pool_id) for row in held for sku_id in row.skus}
+    await stock.save_pool_stock(work, {key: pool[key] for key in changed})
+    await orders.save_orders(work, held)
+    await orders.remove_backorders(work, held)
+    await _finish(keys, pool, work, busy=len(rows) < len(wanted))
+    inventory.mark_levels(work, skus=[sku_id for sku_id, _ in changed])
+    work.emit(await offer_again(inventory, held, work))
+
+
+async def _finish(keys: Collection[PoolKey], pool: dict[PoolKey, PoolCount], work: UnitOfWork, *, busy: bool) -> None:
+    """Let new demand pass again where nobody is left to serve; else come back.
+
+    Looked at under the pool rows' locks, which whoever queues an order holds as well: none is overlooked.
+    """
+    left = {key for key, _, _ in await orders.find_covered_backorders(work, keys, limit=1)}
+    done = {key: pool[key] for key in keys if key not in left and pool[key].waking}
+    for level in done.values():
+        level.waking = False
+    await stock.save_pool_stock(work, done)
+    delay = timedelta(seconds=BUSY_SECONDS if busy else 0)
+    work.add_tasks(wake_task(key, work, delay=delay) for key in left)
+
+
+def wake_task(key: PoolKey, work: UnitOfWork, *, delay: timedelta = timedelta()) -> NewTask:
+    sku_id, pool_id = key
+    return NewTask(WAKE, f"{sku_id}@{pool_id}", work.now + delay, {"sku_id": sku_id, "pool_id": pool_id})

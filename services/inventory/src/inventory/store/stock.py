@@ -1,0 +1,229 @@
+"""Counts and what explains them: pool stock, place stock, the places' days, movements, levels to send."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from eventing import UnitOfWork
+from inventory.domain.counts import Change, PlaceCount, PoolCount
+from inventory.store.rows import execute, rows
+
+PoolKey = tuple[str, str]
+"""(SKU, pool)."""
+PlaceKey = tuple[str, int]
+"""(SKU, place_no)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What was there when it was read; nothing of it is locked, so it only advises."""
+
+    free: Mapping[str, Mapping[int, int]]
+    """Units available by SKU and place; places without any are left out."""
+    known: frozenset[str]
+    """SKUs of the catalogue."""
+    pooled: frozenset[PoolKey]
+    """Keys that have a pool row."""
+
+
+class Movement(NamedTuple):
+    subject_id: UUID
+    cause_id: UUID
+    line: int
+    kind: str
+    sku_id: str
+    place_no: int
+    change: Change
+    unit_cost_minor: int | None = None
+    reason_code: str | None = None
+
+    @property
+    def effect(self) -> tuple[UUID, UUID, int]:
+        """What happened, named for ever."""
+        return self.subject_id, self.cause_id, self.line
+
+
+_READ_SUPPLY = """
+SELECT w.sku_id, i.sku_id IS NOT NULL AS known, p.pools, s.places, s.frees
+FROM unnest($1::text[]) AS w(sku_id)
+LEFT JOIN item i USING (sku_id)
+LEFT JOIN LATERAL (SELECT array_agg(pool_id) AS pools FROM pool_stock WHERE sku_id = w.sku_id) p ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(place_no) AS places, array_agg(on_hand - allocated - short) AS frees
+    FROM place_stock WHERE sku_id = w.sku_id AND on_hand - allocated - short > 0
+) s ON true
+"""
+_READ_PLACE_FREE = """
+SELECT s.sku_id, s.place_no, s.on_hand - s.allocated - s.short AS free
+FROM unnest($1::text[], $2::int[]) AS w(sku_id, place_no) JOIN place_stock s USING (sku_id, place_no)
+"""
+_READ_COSTS = "SELECT sku_id, standard_cost_minor FROM item WHERE sku_id = ANY($1::text[])"
+_ADD_POOL_ROWS = """
+INSERT INTO pool_stock (sku_id, pool_id, free, overpromised, waking, version)
+SELECT sku_id, pool_id, 0, 0, false, 0 FROM unnest($1::text[], $2::text[]) AS w(sku_id, pool_id)
+ON CONFLICT DO NOTHING
+"""
+_LOCK_POOL_STOCK = """
+SELECT p.sku_id, p.pool_id, p.free, p.overpromised, p.waking
+FROM pool_stock p JOIN unnest($1::text[], $2::text[]) AS w(sku_id, pool_id) USING (sku_id, pool_id)
+ORDER BY p.sku_id, p.pool_id FOR UPDATE OF p
+"""
+_SAVE_POOL_STOCK = """
+UPDATE pool_stock p SET free = d.free, overpromised = d.overpromised, waking = d.waking, version = p.version + 1
+FROM unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::bool[]) AS d(sku_id, pool_id, free, overpromised, waking)
+WHERE p.sku_id = d.sku_id AND p.pool_id = d.pool_id
+"""
+_ADD_PLACE_ROWS = """
+INSERT INTO place_stock (sku_id, place_no, on_hand, allocated, short, version)
+SELECT sku_id, place_no, 0, 0, 0, 0 FROM unnest($1::text[], $2::int[]) AS w(sku_id, place_no)
+ON CONFLICT DO NOTHING
+"""
+_LOCK_PLACE_STOCK = """
+SELECT s.sku_id, s.place_no, s.on_hand, s.allocated, s.short
+FROM place_stock s JOIN unnest($1::text[], $2::int[]) AS w(sku_id, place_no) USING (sku_id, place_no)
+ORDER BY s.sku_id, s.place_no FOR UPDATE OF s
+"""
+_SAVE_PLACE_STOCK = """
+UPDATE place_stock s SET on_hand = d.on_hand, allocated = d.allocated, short = d.short, version = s.version + 1
+FROM unnest($1::text[], $2::int[], $3::int[], $4::int[], $5::int[]) AS d(sku_id, place_no, on_hand, allocated, short)
+WHERE s.sku_id = d.sku_id AND s.place_no = d.place_no
+"""
+_ADD_PLACE_DAYS = """
+INSERT INTO place_day (place_no, day, used)
+SELECT w.place_no, $2::date, 0 FROM unnest($1::int[]) AS w(place_no)
+WHERE NOT EXISTS (SELECT FROM place_day d WHERE d.place_no = w.place_no AND d.day = $2::date)
+ON CONFLICT DO NOTHING
+"""
+_LOCK_PLACE_DAYS = """
+SELECT place_no, used FROM place_day WHERE day = $2::date AND place_no = ANY($1::int[]) ORDER BY place_no FOR UPDATE
+"""
+_SAVE_PLACE_DAYS = """
+UPDATE place_day p SET used = d.used FROM unnest($1::int[], $2::int[]) AS d(place_no, used)
+WHERE p.place_no = d.place_no AND p.day = $3::date
+"""
+_ADD_MOVEMENTS = """
+INSERT INTO movement (
+    subject_id, cause_id, line, kind, sku_id, place_no, on_hand, allocated, short, unit_cost_minor, reason_code, moved_at
+)
+SELECT *, $12::timestamptz FROM unnest(
+    $1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[], $9::int[], $10::bigint[],
+    $11::text[]
+)
+ON CONFLICT (subject_id, cause_id, line) DO NOTHING
+RETURNING subject_id, cause_id, line
+"""
+
+
+async def read_supply(work: UnitOfWork, skus: Collection[str]) -> Supply:
+    free: dict[str, dict[int, int]] = {}
+    known: set[str] = set()
+    pooled: set[PoolKey] = set()
+    for sku_id, is_known, pools, places, units in await rows(work, _READ_SUPPLY, sorted(skus)):
+        if is_known:
+            known.add(sku_id)
+        pooled.update((sku_id, pool_id) for pool_id in pools or ())
+        free[sku_id] = dict(zip(places, units, strict=True)) if places else {}
+    return Supply(free, frozenset(known), frozenset(pooled))
+
+
+async def read_place_free(work: UnitOfWork, keys: Collection[PlaceKey]) -> dict[PlaceKey, int]:
+    """Units available; not locked."""
+    return {(sku_id, place_no): free for sku_id, place_no, free in await rows(work, _READ_PLACE_FREE, *_columns(keys))}
+
+
+async def read_costs(work: UnitOfWork, skus: Collection[str]) -> dict[str, int]:
+    """Standard costs by SKU, in minor units."""
+    return {row.sku_id: row.standard_cost_minor for row in await rows(work, _READ_COSTS, list(skus))}
+
+
+async def add_pool_rows(work: UnitOfWork, keys: Collection[PoolKey]) -> None:
+    """Before the pool is locked: a row that nobody has cannot be locked, and what is locked must be sorted."""
+    if keys:
+        await execute(work, _ADD_POOL_ROWS, *_columns(keys))
+
+
+async def lock_pool_stock(work: UnitOfWork, keys: Collection[PoolKey]) -> dict[PoolKey, PoolCount]:
+    locked = await rows(work, _LOCK_POOL_STOCK, *_columns(keys))
+    return {(sku_id, pool_id): PoolCount(free, overpromised, waking) for sku_id, pool_id, free, overpromised, waking in locked}
+
+
+async def save_pool_stock(work: UnitOfWork, counts: Mapping[PoolKey, PoolCount]) -> None:
+    if counts:
+        values = list(counts.values())
+        await execute(
+            work,
+            _SAVE_POOL_STOCK,
+            [sku_id for sku_id, _ in counts],
+            [pool_id for _, pool_id in counts],
+            [count.free for count in values],
+            [count.overpromised for count in values],
+            [count.waking for count in values],
+        )
+
+
+async def add_place_rows(work: UnitOfWork, keys: Collection[PlaceKey]) -> None:
+    if keys:
+        await execute(work, _ADD_PLACE_ROWS, *_columns(keys))
+
+
+async def lock_place_stock(
+    work: UnitOfWork, keys: Collection[PlaceKey], *, skip_locked: bool = False
+) -> dict[PlaceKey, PlaceCount]:
+    """Lock rows, sorted. With `skip_locked` rows that others hold are left out: for those who hold later locks already."""
+    statement = _LOCK_PLACE_STOCK + (" SKIP LOCKED" if skip_locked else "")
+    return {
+        (sku_id, place_no): PlaceCount(on_hand, allocated, short)
+        for sku_id, place_no, on_hand, allocated, short in await rows(work, statement, *_columns(keys))
+    }
+
+
+async def save_place_stock(work: UnitOfWork, counts: Mapping[PlaceKey, PlaceCount]) -> None:
+    if counts:
+        values = list(counts.values())
+        await execute(
+            work,
+            _SAVE_PLACE_STOCK,
+            [sku_id for sku_id, _ in counts],
+            [place_no for _, place_no in counts],
+            [count.on_hand for count in values],
+            [count.allocated for count in values],
+            [count.short for count in values],
+        )
+
+
+async def lock_place_days(
+    work: UnitOfWork, place_nos: Collection[int], day: date, *, skip_locked: bool = False
+) -> dict[int, int]:
+    """Lock the places' rows of a local day, sorted, making those that are not there; return the orders taken so far."""
+    ordered = sorted(place_nos)
+    statement = _LOCK_PLACE_DAYS + (" SKIP LOCKED" if skip_locked else "")
+    locked = {row.place_no: row.used for row in await rows(work, statement, ordered, day)}
+    if len(locked) < len(ordered) and not skip_locked:
+        # The day's first orders. Rows are inserted sorted too, and nobody waits for a row of an earlier kind after this.
+        await execute(work, _ADD_PLACE_DAYS, ordered, day)
+        locked = {row.place_no: row.used for row in await rows(work, statement, ordered, day)}
+    return locked
+
+
+async def save_place_days(work: UnitOfWork, used: Mapping[int, int], day: date) -> None:
+    if used:
+        await execute(work, _SAVE_PLACE_DAYS, list(used), list(used.values()), day)
+
+
+async def add_movements(work: UnitOfWork, movements: Sequence[Movement]) -> set[tuple[UUID, UUID, int]]:
+    """Write movements; return the effects (subject, cause, line) that were new. One that is there already happened before."""
+    if not movements:
+        return set()
+    table = [
+        (m.subject_id, m.cause_id, m.line, m.kind, m.sku_id, m.place_no, *m.change, m.unit_cost_minor, m.reason_code)
+        for m in movements
+    ]
+    added = await rows(work, _ADD_MOVEMENTS, *map(list, zip(*table, strict=True)), work.now)
+    return {(row.subject_id, row.cause_id, row.line) for row in added}
+
+
+def _columns(keys: Iterable[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+    ordered = sorted(keys)
+    return [first for first, _ in ordered], [second for _, second in ordered]
