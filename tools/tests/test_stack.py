@@ -19,7 +19,7 @@ import pytest
 from tools.local_postgres import with_database
 from tools.processes import ProcessError, Record
 from tools.stack import Stack, StackError
-from tools.stack_state import read_state, stop_from_outside
+from tools.stack_state import ensure_secrets, read_state, stop_from_outside
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 SERVICES = ("alpha", "beta")
@@ -157,6 +157,16 @@ async def test_what_was_killed_on_purpose_is_no_crash_and_starts_again_in_its_pl
     await connection.close()
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(running.urls["beta"])).is_success
+
+
+def test_secrets_are_made_once_and_shared_only_where_they_must_be(stack_folder: Path) -> None:
+    """Fails when a secret changes between runs (sealed data would be lost), or services share one that is their own."""
+    made = ensure_secrets(stack_folder)
+    assert ensure_secrets(stack_folder) == made
+    assert made["ingest"]["OMS_INGEST_RECEIVER_KEK"] == made["fulfillment"]["OMS_FULFILLMENT_RECEIVER_KEK"]
+    values = [value for settings in made.values() for value in settings.values()]
+    assert len(values) - len(set(values)) == 1
+    assert (stack_folder / "secrets.json").stat().st_mode & 0o077 == 0
 
 
 async def test_a_second_supervisor_of_one_stack_is_refused(running: Stack, standins: Mapping[str, str]) -> None:

@@ -6,7 +6,8 @@
     python -m tools.stack up|down|status [--name demo]
 
 State lies in `.local/<name>/`: `stack.json` (processes, ports, URLs), `log/`, `data/`, `keys.json` (clear API keys, for the
-person), `api_keys.json` (their hashes, for the services). Stacks of several names and several checkouts run side by side.
+person), `api_keys.json` (their hashes, for the services), `secrets.json` (the services' own keys). Stacks of several names
+and several checkouts run side by side.
 Nothing stays behind: a crash, SIGINT, SIGTERM, SIGHUP or the supervisor's own death stops every process.
 """
 
@@ -48,7 +49,15 @@ from tools.processes import (
     spawn,
     stop_all,
 )
-from tools.stack_state import STOP_SECONDS, ensure_keys, read_state, remove_state, stop_from_outside, write_state
+from tools.stack_state import (
+    STOP_SECONDS,
+    ensure_keys,
+    ensure_secrets,
+    read_state,
+    remove_state,
+    stop_from_outside,
+    write_state,
+)
 from tools.terminal import Terminal, columns, megabytes
 from tools.topics import TopicError, create_topics
 
@@ -137,6 +146,7 @@ class Stack:
         self._watchdog: Watchdog | None = None
         self._monitor: asyncio.Task[None] | None = None
         self._owner: asyncio.Task[Any] | None = None
+        self._secrets: dict[str, dict[str, str]] = {}
         self._migrations: list[Child] = []
         self._expected_to_end: set[str] = set()
         self._download_note: Callable[[str], None] = lambda _: None
@@ -256,6 +266,7 @@ class Stack:
             for name in ("data", "log"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         self.keys = ensure_keys(self.folder)
+        self._secrets = ensure_secrets(self.folder)
         self._watchdog = Watchdog(grace_seconds=STOP_SECONDS)
         self._write_state()
 
@@ -369,6 +380,7 @@ class Stack:
         others = tuple(_prefix(each) for each in self._services if each != service)
         # Another service's settings are none of its business, secrets least of all.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+        environment = self._secrets.get(service, {}) | environment
         # Unbuffered, so that the last lines of a process that was killed are in its log.
         environment |= {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
         environment |= {_prefix(service) + name: value for name, value in settings.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import json
@@ -25,6 +26,17 @@ PRINCIPALS: dict[str, tuple[str, ...]] = {
     "viewer": ("viewer",),
     "wms": ("wms",),
 }
+# Settings without a default: secrets of 32 bytes. Two services that name the same shared one get the same value.
+SECRETS: dict[str, tuple[str, ...]] = {
+    "ingest": ("RECEIVER_KEK", "SEAL_KEY", "TOKEN_KEY"),
+    "audit": ("SEAL_KEY",),
+    "inventory": ("SEAL_KEY",),
+    "router": ("SEAL_KEY",),
+    "fulfillment": ("RECEIVER_KEK",),
+    "ledger": ("SEAL_KEY",),
+}
+SHARED_SECRETS = frozenset({"RECEIVER_KEK"})
+SECRET_BYTES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +110,20 @@ def ensure_keys(folder: Path) -> dict[str, str]:
     ]
     _write_private(folder / "api_keys.json", hashed)
     return keys
+
+
+def ensure_secrets(folder: Path) -> dict[str, dict[str, str]]:
+    """Make the services' secrets once per folder, as settings per service; data sealed in an earlier run stays readable."""
+    file = folder / "secrets.json"
+    values: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    settings: dict[str, dict[str, str]] = {}
+    for service, names in SECRETS.items():
+        for name in names:
+            key = name if name in SHARED_SECRETS else f"{service} {name}"
+            value = values.setdefault(key, base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
+            settings.setdefault(service, {})[f"OMS_{service.upper()}_{name}"] = value
+    _write_private(file, values)
+    return settings
 
 
 def stop_from_outside(folder: Path) -> list[str]:
