@@ -85,6 +85,7 @@ def test_without_configuration_local_variables_are_not_printed() -> None:
         "        get_logger('t').exception('request_failed')\n"
         "f(chr(24352) + chr(19977))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  our own text
     assert "ZeroDivisionError" in done.stderr
     assert "张三" not in done.stdout + done.stderr

@@ -149,7 +149,7 @@ async def test_texts_are_chinese_for_those_who_ask(http: httpx.AsyncClient, key:
 
 async def test_every_text_has_both_languages_with_the_same_parameters() -> None:
     """Fails when a translation is missing or names other parameters."""
-    for code, (english, chinese) in texts._TEXTS.items():
+    for code, (english, chinese) in ((code, text) for code, known in texts._TEXTS.items() for text in known.values()):
         assert english.endswith("."), code
         assert chinese.endswith("。"), code
         assert sorted(texts._PARAM.findall(english)) == sorted(texts._PARAM.findall(chinese)), code
@@ -269,6 +269,16 @@ async def test_other_media_types_are_415(http: httpx.AsyncClient, key: Key) -> N
     for content_type in ("text/plain", "application/x-www-form-urlencoded", ""):
         answer = await http.post("/v1/things", content=b"{}", headers={"Content-Type": content_type, **key("operator")})
         assert_problem(answer, 415, "unsupported_media_type")
+
+
+def test_two_services_may_word_a_code_each_in_its_way() -> None:
+    """Fails when a test run that imports several services cannot start, or one shows the other's text."""
+    add = "from webapi.texts import register_texts\nregister_texts({'no_such_order': (text + '.', text + '。')})"
+    for package in ("left", "right"):
+        exec(add, {"__name__": f"{package}.api", "text": package})  # noqa: S102  another package's module, in short
+    assert [render("no_such_order", "zh", package=package) for package in ("left", "right")] == ["left。", "right。"]
+    with pytest.raises(ValueError, match="another text"):
+        exec(add, {"__name__": "left.store", "text": "other"})  # noqa: S102
 
 
 def test_a_problem_without_a_text_is_noticed_in_tests() -> None:

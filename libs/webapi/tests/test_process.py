@@ -154,6 +154,8 @@ async def test_a_migrator_waits_for_the_one_that_runs(empty_database: Any) -> No
         return bool(await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'oms-migrate'"))
 
     await until(is_waiting, process)
+    with pytest.raises(TimeoutError):  # Without the lock it would be done in a fraction of this.
+        await asyncio.wait_for(process.wait(), 1.5)
     assert await other.fetchval("SELECT to_regclass('thing')") is None
     await other.execute("SELECT pg_advisory_unlock($1)", LOCK_NUMBER)
     code, _, log = await finished(process)

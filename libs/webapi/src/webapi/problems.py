@@ -88,7 +88,8 @@ def language_of(connection: HTTPConnection) -> Language:
 def problem_response(problem: Problem, request: HTTPConnection) -> Response:
     """The answer to a caller, in the caller's language."""
     language = language_of(request)
-    title, detail = texts.title_and_detail(problem.code, language, problem.params)
+    package = getattr(request.app.state, "service", None)
+    title, detail = texts.title_and_detail(problem.code, language, problem.params, package=package)
     body: dict[str, Any] = {
         "type": f"urn:oms:problem:{problem.code}",
         "title": title,
@@ -99,12 +100,14 @@ def problem_response(problem: Problem, request: HTTPConnection) -> Response:
         "trace_id": current_trace_id(),
     }
     if problem.errors:
-        body["errors"] = [
-            {"field": error.field, "reason": texts.render(error.code, language, error.params), "code": error.code}
-            for error in problem.errors[:ERRORS_SHOWN]
-        ]
+        body["errors"] = [_shown_error(error, language, package) for error in problem.errors[:ERRORS_SHOWN]]
     headers = {"Content-Language": language, "Vary": "Accept-Language", **problem.headers}
     return JSONResponse(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _shown_error(error: FieldError, language: Language, package: str | None) -> dict[str, str]:
+    reason = texts.render(error.code, language, error.params, package=package)
+    return {"field": error.field, "reason": reason, "code": error.code}
 
 
 def install_problem_handlers(app: FastAPI) -> None:

@@ -4,6 +4,7 @@ A text is one or more sentences: the first is the title and never changes from c
 `{params}`, says what is wrong here and the way out.
 """
 
+import inspect
 import re
 import warnings
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from typing import Literal
 Language = Literal["en", "zh"]
 _PARAM = re.compile(r"\{(\w+)\}")
 _FIRST_SENTENCE = {"en": re.compile(r"(.+?)\.(?:\s+|$)(.*)", re.DOTALL), "zh": re.compile(r"(.+?)。(.*)", re.DOTALL)}
-_TEXTS: dict[str, tuple[str, str]] = {}
+_COMMON = "webapi"
+# Code → package → text. A process is one service, but a test run may import all six, and each may say "no such order" its way.
+_TEXTS: dict[str, dict[str, tuple[str, str]]] = {}
 
 
 class MissingTextWarning(UserWarning):
@@ -20,27 +23,40 @@ class MissingTextWarning(UserWarning):
 
 
 def register_texts(texts: Mapping[str, tuple[str, str]]) -> None:
-    """Add texts, English first. A code that has another text already is refused: codes mean one thing everywhere."""
+    """Add texts of the calling package, English first.
+
+    **Errors**: ValueError for a code that has another text already, in this package or in webapi itself.
+    """
+    caller = inspect.currentframe()
+    caller = caller.f_back if caller is not None else None
+    package = str(caller.f_globals.get("__name__", "")).partition(".")[0] if caller is not None else ""
     for code, text in texts.items():
-        if _TEXTS.setdefault(code, text) != text:
+        known = _TEXTS.setdefault(code, {})
+        if any(known.get(owner, text) != text for owner in (package, _COMMON)):
             raise ValueError(f"the code {code!r} has another text already")
+        known[package] = text
 
 
 def is_registered(code: str) -> bool:
     return code in _TEXTS
 
 
-def render(code: str, language: Language = "en", params: Mapping[str, object] | None = None) -> str:
-    """The text of a code, with its parameters filled in."""
+def render(
+    code: str, language: Language = "en", params: Mapping[str, object] | None = None, *, package: str | None = None
+) -> str:
+    """The text of a code, with its parameters filled in; `package` says whose text, where several have one."""
     if code not in _TEXTS:
         warnings.warn(f"no text for the code {code!r}", MissingTextWarning, stacklevel=2)
         return code
-    text = _TEXTS[code][0 if language == "en" else 1]
+    known = _TEXTS[code]
+    text = (known.get(package or "") or known.get(_COMMON) or next(iter(known.values())))[0 if language == "en" else 1]
     return _PARAM.sub(lambda match: str((params or {}).get(match[1], "…")), text)
 
 
-def title_and_detail(code: str, language: Language, params: Mapping[str, object] | None = None) -> tuple[str, str]:
-    text = render(code, language, params)
+def title_and_detail(
+    code: str, language: Language, params: Mapping[str, object] | None = None, *, package: str | None = None
+) -> tuple[str, str]:
+    text = render(code, language, params, package=package)
     match = _FIRST_SENTENCE[language].match(text)
     return (match[1], match[2].strip()) if match else (text, "")
 
