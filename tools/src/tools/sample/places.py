@@ -68,17 +68,16 @@ _NEIGHBOURS: dict[str, tuple[str, ...]] = {
 }
 
 
-def freight_tables() -> list[dict[str, Any]]:
-    """Every carrier's rows by origin and destination province: `PUT /v1/freight-tables` of router."""
+def freight_tables() -> dict[str, list[dict[str, Any]]]:
+    """Each carrier's rows by origin and destination province, as `PUT /v1/freight-tables` of router takes them."""
     origins = sorted({place.region_code[:2] for place in PLACES})
-    tables = []
+    tables: dict[str, list[dict[str, Any]]] = {}
     for carrier, (near, middle, far) in _TARIFFS.items():
-        rows = []
+        rows = tables[carrier] = []
         for origin in origins:
             rows.append(_row(origin, origin, near))
             rows.extend(_row(origin, province, middle) for province in _NEIGHBOURS[origin])
             rows.append(_row(origin, "", far))
-        tables.append({"carrier": carrier, "rows": rows})
     return tables
 
 
