@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from eventing_sample import TOPICS, NumberAsked, NumberKept, NumberTold, Teller, WordKnown, build
-from sqlalchemy import text
+from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from eventing import database
+from eventing import Consumer, RawRoute, Received, Runtime, UnitOfWork, database, tables
 from eventing.testing import FakeBus, Harness
 
 
@@ -235,3 +236,28 @@ async def test_the_runtime_writes_nothing_before_its_first_commit(harness: Harne
     with pytest.raises(LookupError):
         await fail()
     assert await harness.emitted() == []
+
+
+async def test_routes_that_share_a_handler_get_one_call(engine: AsyncEngine) -> None:
+    """Fails when layers are made by route: thirteen topics of one thin reader would be thirteen calls a batch."""
+    calls: list[list[str]] = []
+
+    async def fold(received: Sequence[Received[None]], work: UnitOfWork) -> None:
+        calls.append([f"{one.topic}:{one.subject}" for one in received])
+        assert all(one.event is None for one in received)
+
+    def make(**options: Any) -> Runtime:
+        return Runtime(
+            service="book",
+            engine=engine,
+            tables=tables.define(MetaData()),
+            consumers=[
+                Consumer("book", routes=[RawRoute("numbers.told", fold), RawRoute("numbers.asked", fold)], claim="natural")
+            ],
+            **options,
+        )
+
+    harness = Harness(make, bus=FakeBus(TOPICS))
+    await harness.receive([told("a", 1), NumberAsked(name="a", number=2), told("b", 3)])
+    assert calls == [["numbers.told:a", "numbers.asked:a", "numbers.told:b"]]
+    assert await count(engine, "inbox") == 0

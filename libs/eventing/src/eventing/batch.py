@@ -130,7 +130,9 @@ class Processor:
         self.reader = Reader(consumer.routes, tools.observer)
         self._tools = tools
         self._breaker = breaker
-        self._routes = {id(route): number for number, route in enumerate(consumer.routes)}
+        # Routes that share a handler are one: it gets their records together.
+        handlers = list(dict.fromkeys(route.handler for route in consumer.routes))
+        self._handlers = {id(route): handlers.index(route.handler) for route in consumer.routes}
 
     async def process(self, records: Sequence[Record], *, suspicious: bool = False) -> Outcome:
         """Give every record its fate; afterwards the offsets may be committed.
@@ -387,15 +389,15 @@ class Processor:
         last: dict[str, tuple[int, int]] = {}
         layers: list[dict[int, list[Item]]] = []
         for item in items:
-            route = self._routes[id(item.route)]
-            layer, before = last.get(item.key, (0, route))
-            if before != route:
+            handler = self._handlers[id(item.route)]
+            layer, before = last.get(item.key, (0, handler))
+            if before != handler:
                 layer += 1
-            last[item.key] = (layer, route)
+            last[item.key] = (layer, handler)
             if layer == len(layers):
                 layers.append({})
-            layers[layer].setdefault(route, []).append(item)
-        return [[(self.consumer.routes[number], layer[number]) for number in sorted(layer)] for layer in layers]
+            layers[layer].setdefault(handler, []).append(item)
+        return [[(layer[number][0].route, layer[number]) for number in sorted(layer)] for layer in layers]
 
     # Stash: wishes
 

@@ -43,6 +43,8 @@ class Received(Generic[E]):
     partition: int
     offset: int
     key: str
+    subject: str
+    """`ce_subject`: what the event speaks of; "" where the writer did not say."""
     content_hash: bytes
     traceparent: str | None
     raw: bytes
@@ -78,6 +80,7 @@ class Attributes(NamedTuple):
     type: str
     version: str
     time: datetime
+    subject: str
     traceparent: str | None
     extensions: dict[str, str]
 
@@ -185,6 +188,7 @@ def attributes_of(headers: Sequence[tuple[str, bytes]]) -> Attributes:
         texts["ce_type"],
         texts.get("ce_dataschema", "").rpartition(":")[2],
         time,
+        texts.get("ce_subject", ""),
         texts.get("traceparent"),
         {name[3:]: value for name, value in texts.items() if name not in _PLAIN and name.startswith("ce_")},
     )
@@ -239,6 +243,7 @@ def received(record: Record, attributes: Attributes, *, key: str, event: Any) ->
         record.partition,
         record.offset,
         key,
+        attributes.subject,
         content_hash(attributes.type, raw),
         attributes.traceparent,
         raw,

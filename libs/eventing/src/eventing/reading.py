@@ -128,7 +128,7 @@ def _read_foreign(record: Record, route: ForeignRoute[Any], oldest: date | None)
         return Item(record, envelope.key_of(record), route, fault=_fault(error), claimable=False)
     time = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     traceparent = next((value.decode(errors="replace") for name, value in record.headers if name == "traceparent"), None)
-    attributes = Attributes(identity, FOREIGN_SOURCE, route.event.TYPE, "", time, traceparent, {})
+    attributes = Attributes(identity, FOREIGN_SOURCE, route.event.TYPE, "", time, key, traceparent, {})
     item = Item(record, key, route, envelope.received(record, attributes, key=key, event=event), scope=scope)
     # The broker stamps the time: an old one is a backlog, not a lie. What is too old for the inbox has the handler's own dedup.
     item.claimable = oldest is None or time.date() >= oldest
