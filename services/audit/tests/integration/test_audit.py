@@ -1,5 +1,6 @@
 """Received orders through the loop: cleared, held, released, rejected."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -114,6 +115,19 @@ async def test_a_reject_settles_every_unit_once(harness: Harness, an_order: Make
     assert (released.status_code, released.json()["code"]) == (409, "order_already_rejected")
     assert await harness.emitted() == []
     assert (await harness.receive([order])).emitted == []
+
+
+async def test_of_release_and_reject_at_once_one_counts(harness: Harness, an_order: Make, http: httpx.AsyncClient) -> None:
+    """Fails when the order's row is not locked before it is looked at: it would go on and be cancelled as well."""
+    orders = [an_order(**BAD_ALL) for _ in range(5)]
+    await harness.receive(orders)
+    acts = [(order, act) for order in orders for act in ("release", "reject", "release")]
+    answers = await asyncio.gather(
+        *(http.post(f"/v1/orders/{order.order_id}/{act}", json={"reason": "x"}) for order, act in acts)
+    )
+    assert {answer.status_code for answer in answers} <= {200, 409}
+    emitted = await harness.emitted()
+    assert sorted(str(event.key) for event in emitted) == sorted(str(order.root_id) for order in orders)
 
 
 async def test_a_timed_hold_ends_by_itself_and_only_when_due(harness: Harness, an_order: Make, http: httpx.AsyncClient) -> None:
