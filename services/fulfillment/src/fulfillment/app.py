@@ -29,7 +29,7 @@ from eventing import (
 from eventing.broker import Broker
 from eventing.clock import Clock, IdSource
 from fulfillment import __version__, api, handlers, tables
-from fulfillment.settings import Settings
+from fulfillment.settings import Settings, key_bytes
 from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
 from webapi.idempotency import SWEEP_ROWS, sweep_idempotency_keys
@@ -76,13 +76,11 @@ async def on_sweep_idempotency(tasks: Sequence[Task], work: UnitOfWork) -> None:
 
 
 def runtime_settings(settings: Settings) -> RuntimeSettings:
-    keks = settings.keks()
-    key_id = settings.receiver_kek_id
     return RuntimeSettings(
         order_partitions=settings.order_partitions,
         version=__version__,
         crash_at=settings.crash_at,
-        seal=AesGcmSealer(keks[key_id], key_id=key_id, older=keks),
+        seal=AesGcmSealer(key_bytes(settings.seal_key)),
     )
 
 

@@ -39,11 +39,13 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="OMS_FULFILLMENT_")
 
     receiver_kek: Key
-    """Unwraps the data keys of sealed receivers, and seals parked records; ingest has the same. 32 bytes in base64."""
+    """Unwraps the data keys of sealed receivers; ingest has the same. 32 bytes in base64: `openssl rand -base64 32`."""
     receiver_kek_id: Annotated[str, Field(min_length=1, max_length=64)] = "1"
     """Name of the key above, as ingest writes it beside every sealed receiver."""
     receiver_older_keks: dict[str, Key] | None = None
     """Keys that were in use before, by name, as a JSON object: what they sealed stays readable after a change of key."""
+    seal_key: Key
+    """Seals parked and quarantined records. 32 bytes in base64, this service's own."""
     ship_seconds: Annotated[float, Field(ge=0, le=WEEK_SECONDS)] = 0.0
     """How long the automatic connector takes to pick and pack; 0 ships in the transaction that takes the order on."""
     delivery_seconds: Annotated[float, Field(ge=0, le=30 * 24 * 3600)] | None = None

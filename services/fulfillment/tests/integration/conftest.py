@@ -76,7 +76,8 @@ async def start(migrated_database: Callable[[str], Awaitable[str]]) -> AsyncIter
             """`beside`: another worker on the database of the one before."""
             if not beside:
                 urls.append(await migrated_database("fulfillment"))
-            settings = Settings(database_url=urls[-1], receiver_kek=base64.b64encode(KEK).decode(), **changes)
+            key = base64.b64encode(KEK).decode()
+            settings = Settings(database_url=urls[-1], receiver_kek=key, seal_key=key, **changes)
             engine = create_engine(urls[-1], pool_size=4)
             stack.push_async_callback(engine.dispose)
             harness = Harness(partial(build_runtime, settings, engine=engine), clock=FakeClock(NOW), ids=SeededIds(next(seeds)))

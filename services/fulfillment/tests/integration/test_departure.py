@@ -71,7 +71,8 @@ async def test_an_allocation_that_comes_again_ships_nothing_more(start: Start, a
     allocated = an_allocated()
     first = await service.harness.receive([allocated, allocated])
     again = await service.harness.receive([allocated, an_allocated(order_id=allocated.order_id, attempt=0)])
-    assert (len(first.emitted), len(again.emitted), again.parked) == (1, 0, [])
+    assert (len(first.emitted), first.parked) == (1, [])
+    assert (again.emitted, again.parked, again.queued) == ([], [], [])
     assert await service.rows("SELECT count(*) FROM shipment") == [(1,)]
 
 
@@ -191,14 +192,16 @@ async def test_orders_without_numbers_wait_in_sight_until_there_are_some(start: 
 async def test_two_workers_never_give_one_number_twice(start: Start, an_allocated: Allocated) -> None:
     """Fails if the series' rows are not locked while numbers are taken from them."""
     workers = [await start(), await start(beside=True)]
+    # The constraint would turn a missing lock into failures and retries, which end well and hide it.
+    await workers[0].execute("ALTER TABLE shipment DROP CONSTRAINT shipment_waybill")
 
     async def send(harness: Harness) -> None:
         for _ in range(4):
             await harness.receive([an_allocated(carrier=carrier) for carrier in ("sf", "zto") for _ in range(10)])
 
     await asyncio.gather(*(send(worker.harness) for worker in workers))
-    numbers = {number for (number,) in await workers[0].rows("SELECT waybill_no FROM shipment")}
-    assert numbers == {f"{prefix}{number:012d}" for prefix in ("SF", "ZTO") for number in range(1, 81)}
+    numbers = sorted(number for (number,) in await workers[0].rows("SELECT waybill_no FROM shipment"))
+    assert numbers == [f"{prefix}{number:012d}" for prefix in ("SF", "ZTO") for number in range(1, 81)]
 
 
 async def test_the_highest_version_of_a_place_is_kept(start: Start) -> None:
