@@ -32,7 +32,7 @@ SECRETS: dict[str, tuple[str, ...]] = {
     "audit": ("SEAL_KEY",),
     "inventory": ("SEAL_KEY",),
     "router": ("SEAL_KEY",),
-    "fulfillment": ("RECEIVER_KEK",),
+    "fulfillment": ("RECEIVER_KEK", "SEAL_KEY"),
     "ledger": ("SEAL_KEY",),
 }
 SHARED_SECRETS = frozenset({"RECEIVER_KEK"})

@@ -1,6 +1,7 @@
 """The entry of every service: `python -m <service> --role all|api|worker`, `--migrate`, `--print-settings`."""
 
 import argparse
+import gc
 import os
 import signal
 import socket
@@ -24,6 +25,8 @@ EXIT_START = 3  # uvicorn's own code for a lifespan that failed
 EXIT_OVERDUE = 70  # sysexits' EX_SOFTWARE: it had to be ended
 Settings = TypeVar("Settings", bound=ServiceSettings)
 _log = get_logger(__name__)
+GC_YOUNG_OBJECTS = 50_000
+"""Allocations between two young collections: the objects of about half a batch."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,17 @@ def _serve(service: ServiceProcess[Settings], settings: Settings, role: ProcessR
     return 0 if server.started else EXIT_START
 
 
+def _calm_collector() -> None:
+    """Keep the cycle collector off what lives as long as the process, and off half-built batches.
+
+    A batch of 300 decoded events is 100,000 objects without a cycle among them; with the default thresholds the collector
+    walked them over and over: more than half of a worker's CPU (audit 230 -> 105 µs an order, ledger 305 -> 142 µs a voucher).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG_OBJECTS, 20, 100)
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server, which is not ready any more from the first signal on and ends within a deadline."""
 
@@ -124,6 +138,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            _calm_collector()
             addresses = [listener.getsockname() for server in self.servers for listener in server.sockets]
             _log.info("started", role=self._app.state.role, http_host=addresses[0][0], http_port=addresses[0][1])
 

@@ -158,7 +158,7 @@ _BALANCES_ARE_POSTINGS = """
 _SENT = "SELECT order_id::text, '' FROM channel_order WHERE state = 'sent'"
 _GONE_UNITS = """
     SELECT sku_id || ' at ' || place_id, sum(short - on_hand)::text
-    FROM movement JOIN location USING (place_no) WHERE kind IN ('shipped', 'handed_over') GROUP BY sku_id, place_id
+    FROM movement AS m JOIN location USING (place_no) WHERE m.kind IN ('shipped', 'handed_over') GROUP BY sku_id, place_id
 """
 _SHIPPED_UNITS = """
     SELECT sku_id || ' at ' || place_id, sum(quantity)::text

@@ -104,7 +104,7 @@ class Demo:
 
     async def _all_taken(self) -> bool:
         stages = await self._oms.get("ingest", "/v1/stages")
-        return sum(row["count"] for row in stages) >= self._script.taken()
+        return bool(sum(row["count"] for row in stages) >= self._script.taken())
 
     async def _trouble(self) -> None:
         await self._refusals()
