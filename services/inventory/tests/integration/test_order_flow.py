@@ -40,7 +40,7 @@ async def test_an_order_is_held_pinned_and_shipped(shop: Any) -> None:
     level = await shop.stock("茶")
     assert (level["on_hand"], level["allocated"], level["reserved"], level["atp"]) == (4, 0, 0, 4)
     order = await shop.ok("GET", f"/v1/orders/{audited.order_id}")
-    assert (order["state"], order["units_left"], order["step"]) == ("closed", 0, 3)
+    assert (order["state"], order["units_left"], order["step"]) == ("closed", 0, 2)
 
 
 async def test_a_shipment_told_twice_leaves_once(shop: Any) -> None:
