@@ -1,6 +1,5 @@
 """An order through inventory: held, pinned to a place, shipped."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -233,7 +232,7 @@ SELECT p.sku_id FROM pool_stock p WHERE p.free - p.overpromised <> (
 """
 
 
-async def test_the_same_batch_twice_changes_nothing(shop: Any, make_shop: Callable[..., Awaitable[Any]]) -> None:
+async def test_the_same_batch_twice_changes_nothing(shop: Any, make_shop: Any) -> None:
     """Fails if a redelivery after a lost offset commit has effects."""
     await shop.stock_up({"杭州仓": {"茶": 9}})
     audited = an_audited()
