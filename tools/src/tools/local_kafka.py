@@ -86,12 +86,13 @@ class LocalKafka:
             admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers, request_timeout_ms=5000)
             try:
                 await admin.start()
-                await admin.list_topics()
+                # A node answers before it is registered as a broker, and until then refuses new topics.
+                cluster = await admin.describe_cluster()
             finally:
                 await admin.close()
         except (OSError, KafkaError):
             return False
-        return True
+        return bool(cluster["brokers"])
 
     def _is_formatted(self) -> bool:
         return (self._data / "meta.properties").exists()

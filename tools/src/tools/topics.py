@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from contracts.topics import DEFAULT_ORDER_PARTITIONS, TOPICS, Topic
 
@@ -24,6 +24,7 @@ MAX_MESSAGE_BYTES = 1_048_588
 # A cleaner that waits a week would let each restart read a week of superseded values.
 COMPACTION_LAG_MS = 24 * HOUR_MS
 VISIBLE_SECONDS = 15.0
+NOT_YET = {UnknownTopicOrPartitionError.errno, LeaderNotAvailableError.errno}
 
 
 class TopicError(Exception):
@@ -99,8 +100,8 @@ async def _check_partitions(admin: AIOKafkaAdminClient, wanted: dict[str, Topic]
         errors = {each["topic"]: each["error_code"] for each in found if each["error_code"]}
         if not errors:
             break
-        # A broker answers "created" a moment before it knows the topic itself.
-        if time.monotonic() > deadline or set(errors.values()) - {UnknownTopicOrPartitionError.errno}:
+        # A broker answers "created" a moment before it knows the topic itself, or who leads it.
+        if time.monotonic() > deadline or set(errors.values()) - NOT_YET:
             name, code = min(errors.items())
             raise TopicError(f"cannot read {name}: {for_code(code).__name__}")
         await asyncio.sleep(0.05)

@@ -32,13 +32,22 @@ _BUYER_NOTES = ("", "", "", "", "请发顺丰", "周末送货", "不要打电话
 
 
 class OrderMaker:
-    """Makes orders one by one; `serial` numbers them, so that two makers with equal seeds make equal orders."""
+    """Makes orders one by one, numbered from 1: two makers with equal seeds make equal orders. `lines` are drawn from."""
 
-    def __init__(self, seed: int, *, now: datetime, run: str = "D", goods: tuple[Good, ...] = GOODS) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        now: datetime,
+        run: str = "D",
+        goods: tuple[Good, ...] = GOODS,
+        lines: tuple[int, ...] = (1, 1, 1, 2, 2, 3),
+    ) -> None:
         self._random = random.Random(seed)  # noqa: S311  sample data
         self._now = now
         self._run = run
         self._goods = goods
+        self._lines = lines
         self._serial = 0
 
     def order(self, channel: str | None = None, **changes: Any) -> dict[str, Any]:
@@ -47,7 +56,7 @@ class OrderMaker:
         self._serial += 1
         name, shop = next(pair for pair in CHANNELS if pair[0] == channel) if channel else draw.choice(CHANNELS[:5])
         modified_at = self._now - timedelta(seconds=draw.randrange(30, 3000))
-        lines = [self._line(number, name) for number in range(1, draw.choice((1, 1, 1, 2, 2, 3)) + 1)]
+        lines = [self._line(number, name) for number in range(1, draw.choice(self._lines) + 1)]
         freight_minor = 0 if name in {"pdd", "pos"} or draw.random() < 0.6 else draw.choice((600, 800, 1000, 1200))
         paid_minor = sum(line["paid_minor"] for line in lines) + freight_minor
         order: dict[str, Any] = {
