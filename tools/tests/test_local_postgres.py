@@ -43,3 +43,17 @@ async def test_databases_of_one_test_do_not_see_each_other(empty_database: Calla
     """Fails when the factory hands out one database twice."""
     first, second = await empty_database(), await empty_database()
     assert first != second
+
+
+async def test_a_migrated_database_has_its_services_tables_and_both_roles_may_read_them(
+    migrated_database: Callable[[str], Awaitable[str]],
+) -> None:
+    """Fails when the template is not migrated, or a clone loses the grants of its template."""
+    url = await migrated_database("router")
+    for login in (url, url.read_only):  # type: ignore[attr-defined]
+        connection = await asyncpg.connect(login)
+        try:
+            assert await connection.fetchval("SELECT count(*) FROM alembic_version") == 1
+            assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
+        finally:
+            await connection.close()
