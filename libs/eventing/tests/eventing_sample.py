@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -45,7 +47,7 @@ class NumberTold(Event):
     word: str | None = None
     """A fact that must be known before this can be kept."""
     trouble: str | None = None
-    """What the handler is to do about it: raise, or a statement to run."""
+    """What the handler is to do about it: raise, die, or a statement to run."""
 
     @property
     def key(self) -> str:
@@ -128,6 +130,8 @@ class Teller:
             if one.event.trouble and not self.trouble_is_over:
                 if one.event.trouble == "raise":
                     raise TroubleError
+                if one.event.trouble == "die":
+                    os.kill(os.getpid(), signal.SIGKILL)
                 await work.connection.execute(text(one.event.trouble))
         await work.connection.execute(
             text(

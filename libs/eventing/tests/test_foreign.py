@@ -54,7 +54,8 @@ class Office:
             raise LookupError
         await work.connection.execute(
             text(
-                "INSERT INTO kept (key, number, kind, delivery) SELECT '', n, '', gen_random_uuid() FROM unnest(CAST(:n AS integer[])) n"
+                "INSERT INTO kept (key, number, kind, delivery)"
+                " SELECT '', n, '', gen_random_uuid() FROM unnest(CAST(:n AS integer[])) n"
             ),
             {"n": [one.event.number for one in received]},
         )
