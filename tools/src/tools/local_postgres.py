@@ -132,7 +132,9 @@ class LocalPostgres:
     def remove(self) -> None:
         """Stop and delete the data, wherever it had to be put."""
         self.stop()
-        shutil.rmtree(self._data_folder(), ignore_errors=True)
+        data = self._data_folder()
+        shutil.rmtree(data, ignore_errors=True)
+        _password_file(data).unlink(missing_ok=True)
 
     async def _answers(self) -> bool:
         try:
@@ -146,14 +148,16 @@ class LocalPostgres:
         account = unprivileged_account()
         binaries = _binaries_for(account)
         data = self._data_folder()
-        password_file = data.parent / f"{data.name}.password"
+        password_file = _password_file(data)
         if (data / "PG_VERSION").exists():
             self.password = password_file.read_text(encoding="utf-8")
             return account, binaries, data
         shutil.rmtree(data, ignore_errors=True)  # An initdb that was cut short leaves a folder that no server can open.
         data.mkdir(parents=True, mode=0o700)
+        if account is not None:
+            data.parent.chmod(0o755)  # Whatever the umask: the server's account must get through.
+        password_file.touch(mode=0o600)
         password_file.write_text(self.password, encoding="utf-8")
-        password_file.chmod(0o600)
         if account is not None:
             os.chown(data, account.uid, account.gid)
             os.chown(password_file, account.uid, account.gid)
@@ -176,10 +180,15 @@ class LocalPostgres:
     def _data_folder(self) -> Path:
         account = unprivileged_account()
         wanted = self.folder / "data" / "postgres"
+        self.folder.mkdir(parents=True, exist_ok=True)  # First, or the answer would change once it is there.
         if account is None or _can_reach(account, self.folder):
             return wanted
         # As root below a private folder (/root, say): the server's account cannot get there, so its data is elsewhere.
         return _shared_folder(hashlib.sha256(os.fsencode(wanted.absolute())).hexdigest()[:16])
+
+
+def _password_file(data: Path) -> Path:
+    return data.parent / f"{data.name}.password"
 
 
 def database_url(user: str, password: str, port: int, database: str, host: str = LOOPBACK) -> str:
@@ -287,6 +296,7 @@ def _shared_folder(name: str) -> Path:
     parent.mkdir(mode=0o755, exist_ok=True)
     if parent.stat().st_uid != 0:
         raise PermissionError(f"{parent} belongs to somebody else: remove it.")
+    parent.chmod(0o755)  # Whatever the umask: the server's account must get through.
     return parent / name
 
 
