@@ -1,14 +1,16 @@
 """Typed settings from the environment: one prefix per service, unknown names refused, secrets never shown."""
 
+import base64
+import binascii
 import difflib
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -115,6 +117,39 @@ class ServiceSettings(BaseSettings):
             f"{self.prefix()}{name.upper()}={_shown(getattr(self, name))}  # {' '.join((info.description or '').split())}"
             for name, info in type(self).model_fields.items()
         )
+
+
+KEY_BYTES = 32
+
+
+def key_bytes(secret: SecretStr) -> bytes:
+    """The 32 bytes of a key given in base64.
+
+    Errors: ValueError that never shows the key.
+    """
+    try:
+        key = base64.b64decode(secret.get_secret_value(), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be base64") from None
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"must be {KEY_BYTES} bytes in base64, as `openssl rand -base64 32` prints")
+    return key
+
+
+def _is_key(secret: SecretStr) -> SecretStr:
+    key_bytes(secret)
+    return secret
+
+
+Key = Annotated[SecretStr, AfterValidator(_is_key)]
+"""A setting that holds a 256-bit key in base64; `key_bytes` gives the bytes."""
+
+
+class EventSettings(ServiceSettings):
+    """What a service needs besides when it reads topics."""
+
+    seal_key: Key
+    """Seals parked and quarantined records: what cannot be read may hold anything. 32 bytes in base64; each service's own."""
 
 
 def masked_url(url: str) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit import api, tables
 from audit.handlers import AUTO_RELEASE, Auditor, on_release_due
-from audit.settings import Settings, key_bytes
+from audit.settings import Settings
 from contracts import OrderReceived
 from eventing import (
     AesGcmSealer,
@@ -29,6 +29,7 @@ from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
 from webapi.operators import operator_routes
 from webapi.process import ServiceProcess
+from webapi.settings import key_bytes
 
 VERSION = "0.1.0"
 API_CONNECTIONS = 5

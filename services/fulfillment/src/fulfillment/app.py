@@ -29,12 +29,13 @@ from eventing import (
 from eventing.broker import Broker
 from eventing.clock import Clock, IdSource
 from fulfillment import __version__, api, handlers, tables
-from fulfillment.settings import Settings, key_bytes
+from fulfillment.settings import Settings
 from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
 from webapi.idempotency import SWEEP_ROWS, sweep_idempotency_keys
 from webapi.operators import operator_routes
 from webapi.process import ServiceProcess
+from webapi.settings import key_bytes
 
 DESCRIPTION = """
 Drives the place until the parcel leaves, numbers it, and follows it to the buyer.

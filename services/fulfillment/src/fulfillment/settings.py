@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from fulfillment.domain import Policy
-from webapi.settings import ServiceSettings
+from webapi.settings import EventSettings, Key, key_bytes
 
-KEY_BYTES = 32
 WEEK_SECONDS = 7 * 24 * 3600
 
 
-def key_bytes(secret: SecretStr) -> bytes:
-    """The 32 bytes of a key given in base64."""
-    try:
-        key = base64.b64decode(secret.get_secret_value(), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("must be base64") from None
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"must be {KEY_BYTES} bytes in base64")
-    return key
-
-
-def _is_key(secret: SecretStr) -> SecretStr:
-    key_bytes(secret)
-    return secret
-
-
-Key = Annotated[SecretStr, AfterValidator(_is_key)]
-
-
-class Settings(ServiceSettings):
+class Settings(EventSettings):
     model_config = SettingsConfigDict(env_prefix="OMS_FULFILLMENT_")
 
     receiver_kek: Key
@@ -44,8 +22,6 @@ class Settings(ServiceSettings):
     """Name of the key above, as ingest writes it beside every sealed receiver."""
     receiver_older_keks: dict[str, Key] | None = None
     """Keys that were in use before, by name, as a JSON object: what they sealed stays readable after a change of key."""
-    seal_key: Key
-    """Seals parked and quarantined records. 32 bytes in base64, this service's own."""
     ship_seconds: Annotated[float, Field(ge=0, le=WEEK_SECONDS)] = 0.0
     """How long the automatic connector takes to pick and pack; 0 ships in the transaction that takes the order on."""
     delivery_seconds: Annotated[float, Field(ge=0, le=30 * 24 * 3600)] | None = None

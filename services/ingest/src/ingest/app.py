@@ -31,11 +31,12 @@ from ingest import api, tables
 from ingest.handlers import SWEEP, WAKE, Handlers, on_sweep_due
 from ingest.intake import Gateway
 from ingest.privacy import Envelope, Tokens
-from ingest.settings import Settings, key_bytes
+from ingest.settings import Settings
 from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
 from webapi.operators import operator_routes
 from webapi.process import ServiceProcess
+from webapi.settings import key_bytes
 
 VERSION = "0.1.0"
 API_CONNECTIONS = 5

@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from webapi.settings import ServiceSettings
-
-KEY_BYTES = 32
+from webapi.settings import EventSettings, Key
 
 
-def _is_key(secret: SecretStr) -> SecretStr:
-    key_bytes(secret)
-    return secret
-
-
-def key_bytes(secret: SecretStr) -> bytes:
-    """The 32 bytes of a key given in base64."""
-    try:
-        key = base64.b64decode(secret.get_secret_value(), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("must be base64") from None
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"must be {KEY_BYTES} bytes in base64")
-    return key
-
-
-Key = Annotated[SecretStr, AfterValidator(_is_key)]
-
-
-class Settings(ServiceSettings):
+class Settings(EventSettings):
     model_config = SettingsConfigDict(env_prefix="OMS_INGEST_")
 
     receiver_kek: Key
     """Wraps the data keys of sealed receivers and raw orders; fulfillment has the same. `openssl rand -base64 32`."""
     receiver_kek_id: Annotated[str, Field(min_length=1, max_length=64)] = "1"
     """Name of the key above, written beside every sealed text, so that it can be changed one day."""
-    seal_key: Key
-    """Seals parked and quarantined bytes, which may hold personal data. 32 bytes in base64; this service's own."""
     token_key: Key
     """Keys the hashes that stand for phones and addresses. 32 bytes in base64; a new one makes every blacklist entry blind."""
     intake_backlog_limit: Annotated[int, Field(ge=1)] = 50_000

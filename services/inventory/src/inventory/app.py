@@ -30,11 +30,12 @@ from inventory.handlers.routed import RETRY_STUCK, on_order_routed, on_retry_stu
 from inventory.handlers.shipped import on_shipment_created
 from inventory.handlers.waking import WAKE, on_wake
 from inventory.levels import sending_levels
-from inventory.settings import Settings, key_bytes
+from inventory.settings import Settings
 from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
 from webapi.operators import operator_routes
 from webapi.process import ServiceProcess
+from webapi.settings import key_bytes
 
 VERSION = "0.1.0"
 API_CONNECTIONS = 5

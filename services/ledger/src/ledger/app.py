@@ -26,11 +26,12 @@ from ledger import tables
 from ledger.api import ROUTERS
 from ledger.api.setup import runtime_of
 from ledger.handlers import FOLD, Bookkeeper, Folder
-from ledger.settings import Settings, key_bytes
+from ledger.settings import Settings
 from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
 from webapi.operators import operator_routes
 from webapi.process import ServiceProcess
+from webapi.settings import key_bytes
 
 VERSION = "0.1.0"
 API_CONNECTIONS = 5
@@ -59,9 +60,9 @@ def make_runtime(
             Consumer(
                 "main",
                 routes=[
-                    Route(OrderReceived, bookkeeper.on_order_received),
-                    Route(ShipmentCreated, bookkeeper.on_shipment_created),
-                    Route(ShipmentProgressed, bookkeeper.on_shipment_progressed),
+                    Route(OrderReceived, bookkeeper.on_facts),
+                    Route(ShipmentCreated, bookkeeper.on_facts),
+                    Route(ShipmentProgressed, bookkeeper.on_facts),
                 ],
                 claim="natural",
             )

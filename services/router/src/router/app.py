@@ -24,11 +24,12 @@ from eventing.broker import Broker
 from eventing.clock import Clock, IdSource
 from router import api, tables
 from router.handlers import Routing
-from router.settings import Settings, key_bytes
+from router.settings import Settings
 from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
 from webapi.operators import operator_routes
 from webapi.process import ServiceProcess
+from webapi.settings import key_bytes
 
 VERSION = "0.1.0"
 API_CONNECTIONS = 5
