@@ -112,7 +112,8 @@ def _fetch(client: httpx.Client, jar: Jar, path: Path, count: _Counter) -> None:
             Path(part.name).replace(path)
         except httpx.HTTPError as error:
             raise JarError(
-                f"cannot fetch {jar.name} ({_first_line(error)}): check the network, or set MAVEN_REPO_URL to a mirror of Maven Central."
+                f"cannot fetch {jar.name} ({_first_line(error)}): "
+                "check the network, or set MAVEN_REPO_URL to a mirror of Maven Central."
             ) from error
         finally:
             Path(part.name).unlink(missing_ok=True)
