@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from contracts import Event
 from eventing.broker import Record, partition_of
@@ -24,6 +25,7 @@ MAX_BODY_BYTES = 512 * 1024
 SHARDS = 16
 HASH_BYTES = 16
 _NUL = b"\\u0000"
+_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one each time.
 _REQUIRED = ("ce_id", "ce_source", "ce_type", "ce_time")
 _PLAIN = frozenset(
     ("ce_id", "ce_source", "ce_type", "ce_time", "ce_dataschema", "ce_subject", "ce_specversion", "content-type", "traceparent")
@@ -92,7 +94,7 @@ def encode(event: Event, *, id: UUID, time: datetime, source: str, traceparent: 
     """
     kind = type(event)
     return encode_body(
-        event.model_dump_json().encode(),
+        kind.__pydantic_serializer__.to_json(event),  # What model_dump_json does, without the way over str.
         topic=kind.TOPIC,
         key=event.key,
         type=kind.TYPE,
@@ -143,14 +145,14 @@ def encode_body(
         key,
         type,
         payload,
-        json.dumps(headers, ensure_ascii=False, separators=(",", ":")).encode(),
+        _encode_json(headers).encode(),
         partition_of(key.encode(), SHARDS),
     )
 
 
 def headers_of(stored: bytes) -> list[tuple[str, bytes]]:
     """Turn an outbox row's headers into Kafka's."""
-    return [(name, value.encode()) for name, value in json.loads(stored).items()]
+    return [(name, value.encode()) for name, value in from_json(stored).items()]
 
 
 def attributes_of(headers: Sequence[tuple[str, bytes]]) -> Attributes:
@@ -165,9 +167,9 @@ def attributes_of(headers: Sequence[tuple[str, bytes]]) -> Attributes:
     for name in _REQUIRED:
         if not texts.get(name):
             raise InvalidRecordError("envelope", "the header is missing", name)
-    for name, value in texts.items():
-        if "\x00" in value or "\\u0000" in value:
-            raise InvalidRecordError("envelope", "the header holds a NUL character", name)
+    everything = "".join(texts.values())
+    if "\x00" in everything or "\\u0000" in everything:
+        raise InvalidRecordError("envelope", "a header holds a NUL character", "headers")
     try:
         event_id = UUID(texts["ce_id"])
     except ValueError as error:
@@ -253,7 +255,9 @@ def received(record: Record, attributes: Attributes, *, key: str, event: Any) ->
 
 def content_hash(type: str, body: bytes) -> bytes:  # noqa: A002
     """Two records with the same identity are the same event if and only if this is equal."""
-    return blake2b(type.encode() + b"\x00" + body, digest_size=HASH_BYTES).digest()
+    digest = blake2b(type.encode() + b"\x00", digest_size=HASH_BYTES)
+    digest.update(body)
+    return digest.digest()
 
 
 def refuse_duplicate_keys(body: bytes) -> None:
