@@ -145,13 +145,6 @@ Key = Annotated[SecretStr, AfterValidator(_is_key)]
 """A setting that holds a 256-bit key in base64; `key_bytes` gives the bytes."""
 
 
-class EventSettings(ServiceSettings):
-    """What a service needs besides when it reads topics."""
-
-    seal_key: Key
-    """Seals parked and quarantined records: what cannot be read may hold anything. 32 bytes in base64; each service's own."""
-
-
 def masked_url(url: str) -> str:
     """The URL without its password."""
     parts = urlsplit(url)
@@ -186,3 +179,10 @@ def _complaints(prefix: str, error: ValidationError) -> list[str]:
         name = f"{prefix}{'.'.join(map(str, item['loc'])).upper()}"
         complaints.append(f"{name}: " + ("is required" if item["type"] == "missing" else item["msg"]))
     return complaints
+
+
+class EventSettings(ServiceSettings):
+    """What a service needs besides when it reads topics."""
+
+    seal_key: Key
+    """Seals parked and quarantined records: what cannot be read may hold anything. 32 bytes in base64; each service's own."""
