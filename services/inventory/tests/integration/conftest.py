@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from eventing import RuntimeSettings, create_engine
 from eventing.testing import FakeClock, Harness, SeededIds
@@ -32,6 +32,8 @@ class Shop:
     inventory: Inventory
     app: FastAPI
     http: httpx.AsyncClient
+    database_errors: list[str]
+    """SQLSTATEs that the database answered with, also those that the runtime recovered from."""
 
     async def stock_up(self, units: Mapping[str, Mapping[str, int]], **place: Any) -> None:
         """Make SKUs and places, and receive units: {place: {SKU: units}}."""
@@ -94,6 +96,12 @@ async def make_shop(migrated_database: Migrated) -> AsyncIterator[Callable[..., 
             inventory = Inventory(own)
             engine = create_engine(url)
             stack.push_async_callback(engine.dispose)
+            errors: list[str] = []
+            event.listen(
+                engine.sync_engine,
+                "handle_error",
+                lambda context: errors.append(getattr(context.original_exception, "sqlstate", "")),
+            )
             harness = Harness(
                 partial(make_runtime, engine, settings=RuntimeSettings(), inventory=inventory),
                 clock=FakeClock(NOW),
@@ -102,7 +110,7 @@ async def make_shop(migrated_database: Migrated) -> AsyncIterator[Callable[..., 
             app = build(own, "all")
             app.state.inventory, app.state.runtime = inventory, harness.runtime
             http = await stack.enter_async_context(as_caller(app, roles=["admin"]))
-            return Shop(harness, inventory, app, http)
+            return Shop(harness, inventory, app, http, errors)
 
         yield make
 
