@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, ValidationError
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema, to_json
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
+from pydantic_core import to_json
 
 from contracts import REASONS, Buyer, ChannelOrder, Receiver, text_of
 from eventing import Runtime, UnitOfWork
@@ -87,18 +86,6 @@ class OrderBatch(BaseModel):
     orders: Annotated[list[ChannelOrder], Field(min_length=1, max_length=ORDERS_MOST)]
 
 
-class IntakeBody(dict[str, Any]):
-    """One `ChannelOrder`, or an `OrderBatch`. Read from the bytes in the route: strictly, once, and order by order."""
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
-        return core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(TypeAdapter(ChannelOrder | OrderBatch).core_schema)
-
-
 class FieldProblem(BaseModel):
     field: str
     code: str
@@ -135,7 +122,9 @@ IntakeCaller = Annotated[Principal, Depends(requires("channel", "operator"))]
     response_model=IntakeAnswer,
     dependencies=[Depends(body_limit(BODY_BYTES))],
 )
-async def add_orders(body: IntakeBody, once: Once, principal: IntakeCaller, request: Request) -> Response:
+async def add_orders(
+    body: SkipValidation[ChannelOrder | OrderBatch], once: Once, principal: IntakeCaller, request: Request
+) -> Response:
     """Send one `ChannelOrder` or `{"orders": […]}`. The answer is durable: an accepted order survives any crash.
 
     Repeating a request is safe with or without `Idempotency-Key`: the same version of the same order is a `duplicate`.
@@ -144,7 +133,11 @@ async def add_orders(body: IntakeBody, once: Once, principal: IntakeCaller, requ
     """
     settings: Settings = request.app.state.settings
     language = language_of(request)
-    drafts = await _drafts(request, body, language)
+    # The models only document the body. It is read from the bytes: strictly, once, and order by order.
+    given = await request.json()
+    if not isinstance(given, dict):
+        raise Problem("invalid_request", status=422, errors=[FieldError("body", "not_an_object")])
+    drafts = await _drafts(request, given, language)
     await _refuse_when_full(request, settings)
 
     async def take() -> StoredResponse:
@@ -154,7 +147,7 @@ async def add_orders(body: IntakeBody, once: Once, principal: IntakeCaller, requ
         return StoredResponse(202, {"results": [result.model_dump(mode="json") for result in results]})
 
     if not any(isinstance(draft, Arrival) for draft in drafts):
-        raise _none_taken([draft for draft in drafts if isinstance(draft, IntakeResult)], single="orders" not in body)
+        raise _none_taken([draft for draft in drafts if isinstance(draft, IntakeResult)], single="orders" not in given)
     async with runtime_of(request).work() as work:
         stored = await once.run(work.connection, tables.idempotency_key, principal, take, now=work.now)
     return stored.response()

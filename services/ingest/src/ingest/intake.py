@@ -362,7 +362,8 @@ class Gateway:
     def _entry(self, row: OrderRow, stage: str, code: str, params: Mapping[str, Any], work: UnitOfWork) -> Entry:
         """What ingest tells its own book of changes that no event carries."""
         told = json.dumps(params, ensure_ascii=False, separators=(",", ":"))
-        return Entry(row.order_id, row.order_id, SERVICE, row.step, work.new_id(), stage, code, told, "", work.now)
+        order_id = str(row.order_id)
+        return Entry(order_id, order_id, SERVICE, row.step, work.new_id(), stage, code, told, "", work.now)
 
     async def _tell(self, changes: Sequence[_Change], work: UnitOfWork) -> None:
         await store.add_progress(work, [entry for change in changes for entry in change.entries])

@@ -1,7 +1,6 @@
 """The fold of the order book."""
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +18,7 @@ Report = tuple[str, int, str, int]
 
 
 def folded(reports: list[Report]) -> Seen:
-    seen = Seen(UUID(int=1), [0] * len(SERVICES), START)
+    seen = Seen("1", [0] * len(SERVICES), START)
     for service, step, stage, seconds in reports:
         seen.see(service, step, stage, START + timedelta(seconds=seconds))
     return seen

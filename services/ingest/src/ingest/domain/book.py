@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 STAGES: Mapping[str, int] = {
     # Rank of a stage among what the services say of one order: the highest is shown. Numbers are stored: never renumber.
@@ -48,7 +47,7 @@ def step_of(mark: int) -> int:
 class Seen:
     """What one batch says of one order: a mark per service, 0 where it says nothing."""
 
-    root_id: UUID
+    root_id: str
     marks: list[int]
     at: datetime
 
