@@ -26,6 +26,8 @@ from ledger.store import books, setup
 from ledger.store.books import Flag, Numbers
 from ledger.store.setup import Chart
 
+FactEvent = OrderReceived | ShipmentCreated | ShipmentProgressed
+
 
 class Bookkeeper:
     """Posts facts into one book."""
@@ -34,21 +36,13 @@ class Bookkeeper:
         self.book = book
         self._setup = setup.SetupReader(book)
 
-    async def on_order_received(self, received: Sequence[Received[OrderReceived]], work: UnitOfWork) -> None:
-        """The buyer has paid: the platform, the payment provider or the courier owes us, we owe the goods."""
-        await self._post([paid(one) for one in received], work)
-
-    async def on_shipment_created(self, received: Sequence[Received[ShipmentCreated]], work: UnitOfWork) -> None:
-        """Goods left the place, or were handed over there; the carrier will want its freight."""
-        await self._post([shipped(one) for one in received], work)
-
-    async def on_shipment_progressed(self, received: Sequence[Received[ShipmentProgressed]], work: UnitOfWork) -> None:
-        """Delivered is when revenue, output VAT and cost of sales are recognised; other carrier events move no money."""
-        await self._post([delivered(one) for one in received if one.event.state == "delivered"], work)
+    async def on_facts(self, received: Sequence[Received[FactEvent]], work: UnitOfWork) -> None:
+        """Post what events say. One handler for all three, so that a batch locks its counters once, and last."""
+        facts = [fact for one in received if (fact := fact_of(one)) is not None]
+        if facts:
+            await self._post(facts, work)
 
     async def _post(self, facts: Sequence[Fact], work: UnitOfWork) -> None:
-        if not facts:
-            return
         connection = work.connection
         await setup.share_gate(connection)
         known = await self._setup.read(connection)
@@ -90,25 +84,28 @@ class Folder:
         self.schedule(work)
 
 
-def paid(received: Received[OrderReceived]) -> Fact:
-    order = received.event.order
-    return _fact("paid", received, order.paid_at or order.received_at, _lines(received.event.part))
-
-
-def shipped(received: Received[ShipmentCreated]) -> Fact:
+def fact_of(received: Received[FactEvent]) -> Fact | None:
+    """What an event says about money or goods: paid, shipped, delivered. Other carrier events move neither."""
     event = received.event
-    goods = event.part.lines
-    freight = share_by_weight(event.freight_cost_minor, [line.unit_weight_grams * line.quantity for line in goods])
-    return _fact("shipped", received, event.shipped_at, _lines(event.part, freight, costed=True))
-
-
-def delivered(received: Received[ShipmentProgressed]) -> Fact:
-    return _fact("delivered", received, received.event.occurred_at, _lines(received.event.part, costed=True))
+    match event:
+        case OrderReceived():
+            # The platform, the payment provider or the courier owes us, and we owe the goods.
+            return _fact("paid", received, event.order.paid_at or event.order.received_at, _lines(event.part))
+        case ShipmentCreated():
+            # Goods left the place, or were handed over there; the carrier will want its freight.
+            weights = [line.unit_weight_grams * line.quantity for line in event.part.lines]
+            freight = share_by_weight(event.freight_cost_minor, weights)
+            return _fact("shipped", received, event.shipped_at, _lines(event.part, freight, costed=True))
+        case ShipmentProgressed(state="delivered"):
+            # Now revenue, output VAT and cost of sales are recognised.
+            return _fact("delivered", received, event.occurred_at, _lines(event.part, costed=True))
+        case _:
+            return None
 
 
 def _fact(
     template: str,
-    received: Received[OrderReceived] | Received[ShipmentCreated] | Received[ShipmentProgressed],
+    received: Received[FactEvent],
     occurred_at: datetime,
     lines: tuple[FactLine, ...],
 ) -> Fact:

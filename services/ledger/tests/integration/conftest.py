@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from contracts import OrderReceived, ShipmentCreated, ShipmentProgressed
 from eventing import RuntimeSettings, create_engine
 from eventing.testing import Harness
+from eventing.testing.values import FakeClock, SeededIds
 from ledger.app import build, make_runtime
 from ledger.handlers import Bookkeeper, Folder
 from ledger.settings import Settings
@@ -24,6 +25,7 @@ from webapi.testing import as_caller
 EXAMPLES = Path(__file__).parents[4] / "libs/contracts/examples"
 EVENTS = {model.TOPIC: model for model in (OrderReceived, ShipmentCreated, ShipmentProgressed)}
 SEAL_KEY = "A" * 43 + "="
+NOW = datetime(2026, 11, 24, 4, tzinfo=UTC)
 
 
 class Story:
@@ -73,10 +75,11 @@ def harness(engine: AsyncEngine) -> Harness:
     return make_harness(engine)
 
 
-def make_harness(engine: AsyncEngine) -> Harness:
-    folder = Folder("main", every_seconds=5, rows=100)
+def make_harness(engine: AsyncEngine, *, book: str = "main", ids: SeededIds | None = None) -> Harness:
+    folder = Folder(book, every_seconds=5, rows=100)
     settings = RuntimeSettings(order_partitions=4)
-    return Harness(partial(make_runtime, engine, settings=settings, bookkeeper=Bookkeeper("main"), folder=folder))
+    factory = partial(make_runtime, engine, settings=settings, bookkeeper=Bookkeeper(book), folder=folder)
+    return Harness(factory, clock=FakeClock(NOW), ids=ids)
 
 
 @pytest.fixture
@@ -90,7 +93,3 @@ def app(harness: Harness) -> FastAPI:
 async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     async with as_caller(app, roles=["admin"], principal="mei") as client:
         yield client
-
-
-def moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
