@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Sequence
@@ -92,6 +93,7 @@ class Teller:
 
     def __init__(self) -> None:
         self.trouble_is_over = False
+        self.words_take_seconds = 0.0
         self.calls: list[list[int]] = []
 
     async def on_number_told(self, received: Sequence[Received[NumberTold]], work: UnitOfWork) -> Sequence[Waiting] | None:
@@ -101,6 +103,7 @@ class Teller:
         return await self._keep(received, work, "asked")
 
     async def apply_words(self, words: Sequence[WordKnown], work: UnitOfWork) -> None:
+        await asyncio.sleep(self.words_take_seconds)
         if any(word.trouble for word in words):
             raise TroubleError
         for word in words:

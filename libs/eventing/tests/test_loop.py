@@ -139,16 +139,19 @@ async def test_duplicates_conflicts_poison_invalid_and_unknown_each_have_their_f
 
 
 async def test_facts_that_were_there_at_start_are_known_before_the_first_order(
-    bus: Bus, start: Start, kept: Kept, eventually: Eventually, engine: AsyncEngine
+    bus: Bus, start: Start, kept: Kept, eventually: Eventually, engine: AsyncEngine, teller: Teller
 ) -> None:
     """Fails when order consumers do not wait for the compacted topics: records would go through the stash."""
     await bus.publish([outgoing(WordKnown(word=f"w{n}", version=1)) for n in range(200)])
     await bus.publish([outgoing(NumberTold(name=f"k{n}", number=n, word=f"w{n}")) for n in range(200)])
     async with database.begin(engine) as connection:
+        await connection.exec_driver_sql("CREATE SEQUENCE stashed")  # Counts rolled-back attempts, too.
         await connection.exec_driver_sql(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'stashed'; END $$"
+            "CREATE FUNCTION note_stashing() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM nextval('stashed'); RETURN NULL; END $$"
         )
-        await connection.exec_driver_sql("CREATE TRIGGER t BEFORE INSERT ON parked_record EXECUTE FUNCTION refuse()")
+        await connection.exec_driver_sql("CREATE TRIGGER t BEFORE INSERT ON parked_record EXECUTE FUNCTION note_stashing()")
+    teller.words_take_seconds = 0.5
     runtime = await start()
 
     async def all_there() -> None:
@@ -156,6 +159,8 @@ async def test_facts_that_were_there_at_start_are_known_before_the_first_order(
         assert all(check.ok for check in await runtime.readiness())
 
     await eventually(all_there, seconds=20)
+    async with database.begin(engine) as connection:
+        assert not (await connection.exec_driver_sql("SELECT is_called FROM stashed")).scalar_one()
 
 
 async def test_a_fact_that_comes_late_wakes_what_waits_whatever_the_moment(

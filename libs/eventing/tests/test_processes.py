@@ -138,6 +138,13 @@ async def test_a_relay_that_dies_in_mid_wave_is_taken_over_by_one_that_runs(
     """Fails when leases of the dead are not taken over, or the resend does not begin at the lowest row."""
     await launch(relay_wave_records=20)
     doomed = await launch(relay_wave_records=20, crash_at="after_send:2")
+
+    async def shards_shared() -> None:
+        async with database.begin(engine) as connection:
+            rows = await connection.execute(text("SELECT count(*) FROM relay_lease WHERE until > now() GROUP BY owner"))
+            assert rows.scalars().all() == [8, 8]
+
+    await eventually(shards_shared)
     await publish(real_bus)
     assert await doomed.died() == -signal.SIGKILL
     await eventually(lambda: all_is_well(kept, real_bus, engine), seconds=30, pause_seconds=0.3)

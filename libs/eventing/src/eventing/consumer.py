@@ -10,6 +10,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import text
 
@@ -60,6 +62,16 @@ _CLEAR_SUSPECT = text(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Suspicion:
+    """What is known of the workers that began here before."""
+
+    places: dict[str, Any]
+    deaths: int
+    culprits: set[str]
+    """Keys that a worker was at, alone, when it died."""
+
+
 class ConsumerLoop:
     """Runs one consumer group's member."""
 
@@ -87,6 +99,7 @@ class ConsumerLoop:
         self._settled = asyncio.Event()
         self._settled.set()
         self._fresh: set[TopicPartition] = set()
+        self._suspicion: _Suspicion | None = None
         self._next: dict[TopicPartition, int] = {}
         self._wishes = True
         self._housekeeping_due = 0.0
@@ -127,6 +140,7 @@ class ConsumerLoop:
                     await self._handle(consumer, records, stopping)
                 self.paused_because = "" if not self._breaker.is_open else self.paused_because
         finally:
+            await self._acquit_if_possible()
             await consumer.stop()
             self._consumer = None
 
@@ -179,14 +193,33 @@ class ConsumerLoop:
         fresh = self._fresh.intersection(TopicPartition(record.topic, record.partition) for record in records)
         try:
             if fresh:
-                await self._process_fresh(fresh, records)
+                await self._process_fresh(fresh, records, suspicious=suspicious)
             else:
                 await self._processor.process(records, suspicious=suspicious)
         finally:
             await self._breaker.after_batch()
 
-    async def _process_fresh(self, fresh: set[TopicPartition], records: Sequence[Record]) -> None:
+    async def _process_fresh(self, fresh: set[TopicPartition], records: Sequence[Record], *, suspicious: bool) -> None:
         """Process the first batch of newly assigned partitions: the worker that had them may have died of it."""
+        if self._suspicion is None:
+            self._suspicion = await self._suspect(fresh, records)
+        suspicion = self._suspicion
+        if suspicion.deaths < WALLS:
+            await self._processor.process(records, suspicious=suspicious)
+        else:
+            log.warning("consumer %s: workers died %d times at this batch, now key by key", self.name, suspicion.deaths)
+            for key, some in _by_key(records).items():
+                if key in suspicion.culprits:
+                    await self._processor.park_unseen(some, key, Fault(POISON, "workers died while handling it"))
+                    continue
+                async with database.begin(self._tools.engine) as connection:
+                    await connection.execute(_MARK_SUSPECT, suspicion.places | {"key": key})
+                await self._processor.process(some, suspicious=suspicious)
+        await self._acquit()
+        self._fresh -= fresh
+
+    async def _suspect(self, fresh: set[TopicPartition], records: Sequence[Record]) -> _Suspicion:
+        """Note where this worker begins, once per assignment: a retry is no death."""
         firsts = {where: at for where, at in _first_offsets(records).items() if where in fresh}
         where = sorted(firsts)
         places = {
@@ -195,24 +228,22 @@ class ConsumerLoop:
             "partitions": [one.partition for one in where],
         }
         async with database.begin(self._tools.engine) as connection:
-            found = await connection.execute(_SUSPECT, places | {"offsets": [firsts[one] for one in where]})
-            suspects = found.all()
-        if max((row.deaths for row in suspects), default=0) < WALLS:
-            await self._processor.process(records)
-        else:
-            log.warning("consumer %s: the same batch for the %d. time, now key by key", self.name, WALLS + 1)
-            culprits = {row.key for row in suspects if row.key is not None}
-            for key, some in _by_key(records).items():
-                if key in culprits:
-                    fault = Fault(POISON, "workers died while handling it")
-                    await self._processor.park_unseen(some, key, fault)
-                    continue
-                async with database.begin(self._tools.engine) as connection:
-                    await connection.execute(_MARK_SUSPECT, places | {"key": key})
-                await self._processor.process(some)
-        async with database.begin(self._tools.engine) as connection:
-            await connection.execute(_CLEAR_SUSPECT, places)
-        self._fresh -= fresh
+            rows = (await connection.execute(_SUSPECT, places | {"offsets": [firsts[one] for one in where]})).all()
+        return _Suspicion(places, max(row.deaths for row in rows), {row.key for row in rows if row.key is not None})
+
+    async def _acquit(self) -> None:
+        """This worker is alive: whatever it was at, it did not die of it."""
+        suspicion, self._suspicion = self._suspicion, None
+        if suspicion is not None:
+            async with database.begin(self._tools.engine) as connection:
+                await connection.execute(_CLEAR_SUSPECT, suspicion.places)
+
+    async def _acquit_if_possible(self) -> None:
+        try:
+            await self._acquit()
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
 
     async def _commit_offsets(self, consumer: BrokerConsumer, records: Sequence[Record]) -> None:
         offsets: dict[TopicPartition, int] = {}
@@ -312,6 +343,7 @@ class ConsumerLoop:
             if self._in_flight is not None:
                 self._in_flight.cancel()
                 await self._settled.wait()
+        await self._acquit_if_possible()
         self._next.clear()
 
     def _note_pause(self, error: Exception) -> None:
