@@ -6,13 +6,16 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from contracts import CatalogItem, ChannelOrder, OrderReceived
 from eventing.testing import Harness
+from ingest.app import build
 from ingest.domain.identity import order_id_of
+from ingest.settings import Settings
 from webapi.routing import routes_without_role
-from webapi.testing import as_caller
+from webapi.testing import as_caller, client
 
 Make = Callable[..., dict[str, Any]]
 
@@ -269,3 +272,14 @@ async def test_lists_page_filter_and_sort(harness: Harness, http: httpx.AsyncCli
         assert (await http.get("/v1/orders", params=bad)).status_code == 422, bad
     other = (await http.get("/v1/orders", params={"limit": 2})).json()["next"]
     assert (await http.get("/v1/orders", params={"sort": "placed_at", "next": other})).status_code == 422
+
+
+async def test_the_api_role_takes_orders_while_the_broker_is_away(
+    migrated_database: Callable[[str], Any], settings: Settings, an_order: Make
+) -> None:
+    """Fails when composition is broken, or intake over HTTP needs Kafka: the outbox is there so that it does not."""
+    url = str(await migrated_database("ingest"))
+    alone = settings.model_copy(update={"database_url": SecretStr(url), "kafka_bootstrap_servers": "127.0.0.1:1"})
+    async with client(build(alone, "api")) as http:
+        assert outcomes(await http.post("/v1/orders", json=an_order())) == [("parked", "unknown_sku")]
+        assert (await http.get("/v1/parked-orders")).json()["items"][0]["channel_order_no"] == "T-1"

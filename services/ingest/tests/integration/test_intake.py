@@ -7,14 +7,23 @@ from typing import Any
 
 from sqlalchemy import text
 
-from contracts import CatalogItem, ChannelOrder, Event, OrderReceived, ReceiverSealed
+from contracts import CatalogItem, ChannelOrder, Event, Order, OrderReceived, ReceiverSealed
 from eventing.testing import Harness
+from ingest.app import make_gateway, make_tokens
 from ingest.domain.identity import order_id_of
-from ingest.handlers import WAKE
+from ingest.handlers import WAKE, Handlers
+from ingest.intake import Arrival
 from ingest.privacy import Envelope, Sealed
+from ingest.settings import Settings
 
 Make = Callable[..., ChannelOrder]
 Item = Callable[..., CatalogItem]
+_WAITING = text(
+    """
+    SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+    WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
+    """
+)
 
 
 def received(events: Sequence[Event]) -> list[OrderReceived]:
@@ -128,6 +137,15 @@ async def test_several_versions_in_one_batch_count_one_after_the_other(harness: 
     assert '"source_version":3' in block  # What was sent, not what came after it.
 
 
+async def test_a_newer_version_in_the_same_batch_leaves_what_was_sent(harness: Harness, event: Make) -> None:
+    """Fails when the block on record is lost, or is not the one that was sent."""
+    sent = received((await harness.receive([event(source_version=1), event(source_version=2, notes={})])).emitted)
+    assert [order.order.source_version for order in sent] == [1]
+    async with harness.runtime.work() as work:
+        block = (await work.connection.execute(text("SELECT block FROM order_document"))).scalar_one()
+    assert Order.model_validate_json(block) == sent[0].order
+
+
 async def test_a_newer_version_of_a_sent_order_is_kept_and_flagged(harness: Harness, event: Make) -> None:
     """Fails when what was sent is sent again, or the newer version is forgotten."""
     await harness.receive([event()])
@@ -194,18 +212,47 @@ async def test_an_order_that_lacks_two_items_waits_for_both(bare: Harness, event
     assert len(received(await bare.emitted())) == 1
 
 
-async def test_no_wake_up_is_lost_between_order_and_item(bare: Harness, event: Make, an_item: Item) -> None:
-    """Fails when the item commits between an order's look into the catalogue and its parking: it would wait for ever."""
-    rounds = 30
-    for number in range(rounds):
-        sku = f"SKU-{number}"
-        line = {"channel_line_id": "1", "sku_id": sku, "quantity": 1, "unit_list_price_minor": 100}
-        await asyncio.gather(
-            bare.receive([event(f"R-{number}", lines=[line], paid_minor=None, freight_list_minor=0)]),
-            bare.apply([an_item(sku)]),
-        )
+async def until_waiting(harness: Harness, task: asyncio.Task[Any]) -> None:
+    """Return when the task waits for a lock of another transaction, or is done without."""
+    async with asyncio.timeout(10):
+        while not task.done():
+            async with harness.runtime.work() as work:
+                locks = await work.connection.execute(
+                    text("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+                )
+                if locks.first() is not None:
+                    return
+
+
+async def test_an_item_that_comes_while_its_order_is_being_parked_wakes_it(
+    bare: Harness, event: Make, an_item: Item, settings: Settings
+) -> None:
+    """Fails when the catalogue does not wait for orders that have looked and not found: this one would wait for ever."""
+    gateway = make_gateway(settings, make_tokens(settings))
+    await bare.apply([an_item("SOCK")])
+    arrival = gateway.examine(event())
+    assert isinstance(arrival, Arrival)
+    async with bare.runtime.work() as work:
+        (outcome,) = await gateway.take([arrival], work)
+        assert outcome.code == "unknown_sku"
+        coming = asyncio.create_task(bare.apply([an_item("DRESS")]))
+        await until_waiting(bare, coming)
+    await coming
     await bare.run_due_tasks(WAKE)
-    assert [row[1] for row in await stored(bare)] == ["sent"] * rounds
+    assert len(received(await bare.emitted())) == 1
+
+
+async def test_an_order_that_comes_while_its_item_is_being_stored_finds_it(
+    bare: Harness, event: Make, an_item: Item, settings: Settings
+) -> None:
+    """Fails when an order does not look again once it holds the lock: the item's own look was before the order was there."""
+    handlers = Handlers(make_gateway(settings, make_tokens(settings)), wake_batch=3)
+    await bare.apply([an_item("SOCK")])
+    async with bare.runtime.work() as work:
+        await handlers.on_catalog_items([an_item("DRESS")], work)
+        coming = asyncio.create_task(bare.receive([event()]))
+        await until_waiting(bare, coming)
+    assert len(received((await coming).emitted)) == 1
 
 
 async def test_an_item_keeps_its_highest_version_whatever_the_order(bare: Harness, event: Make, an_item: Item) -> None:
