@@ -21,7 +21,7 @@ from webapi.testing import as_caller
 KEY = "A" * 43 + "="
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings() -> Settings:
     return Settings(
         database_url="postgresql://unused",
@@ -108,20 +108,25 @@ async def harness(bare: Harness, an_item: Callable[..., CatalogItem]) -> Harness
     return bare
 
 
-@pytest.fixture
-def app(bare: Harness, settings: Settings) -> FastAPI:
-    made = create_app(
+@pytest.fixture(scope="session")
+def built(settings: Settings) -> FastAPI:
+    """Built once: making routes and their models takes longer than most tests."""
+    return create_app(
         service="ingest",
         title="Ingest",
         version="test",
         settings=settings,
         routers=[api.router, operator_routes(api.runtime_of, tables.manual_act)],
     )
-    made.state.runtime = bare.runtime
-    made.state.tokens = make_tokens(settings)
-    made.state.gateway = make_gateway(settings, made.state.tokens)
-    made.state.backlog = api.Backlog()
-    return made
+
+
+@pytest.fixture
+def app(built: FastAPI, bare: Harness, settings: Settings) -> FastAPI:
+    built.state.runtime = bare.runtime
+    built.state.tokens = make_tokens(settings)
+    built.state.gateway = make_gateway(settings, built.state.tokens)
+    built.state.backlog = api.Backlog()
+    return built
 
 
 @pytest.fixture
