@@ -5,9 +5,11 @@ STAMP := .venv/.bootstrapped
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/pyproject.toml)
 NAME ?= demo
 ARGS ?=
+NEWER ?= python3.13
+UNIT := libs/contracts libs/telemetry $(wildcard services/*/tests/unit)
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap check fix test e2e schemas demo up down status bench
+.PHONY: help bootstrap check fix test newer e2e schemas demo up down status bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +34,11 @@ fix: $(STAMP) ## formatting and the lint rules that can repair
 
 test: check ## make check, then every test (ARGS="-k name" narrows them)
 	$(BIN)/pytest $(ARGS)
+
+newer: ## unit tests on a newer Python too (NEWER=python3.13), in an environment of its own
+	@if $(NEWER) -c 'import sys' >/dev/null 2>&1; then \
+		PYTHON="$(NEWER)" VENV=.venv-newer sh deploy/local/bootstrap.sh && .venv-newer/bin/pytest $(UNIT) $(ARGS); \
+	else echo "newer: not tried, there is no $(NEWER) here"; fi
 
 e2e: $(STAMP) ## only the tests of the whole stack
 	$(BIN)/pytest tests/e2e $(ARGS)

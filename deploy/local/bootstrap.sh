@@ -1,11 +1,12 @@
 #!/bin/sh
-# Makes .venv from uv.lock with nothing but Python 3.11 or newer; `make bootstrap` runs it. PYTHON= names an interpreter.
-# Each way it can fail ends in one line that says what to do; the long story is in .venv/bootstrap.log.
+# Makes .venv from uv.lock with nothing but Python 3.11 or newer; `make bootstrap` runs it. PYTHON= names an interpreter,
+# VENV= another folder. Each way it can fail ends in one line that says what to do; the long story is in its bootstrap.log.
 set -eu
 cd "$(dirname "$0")/../.."
 
 UV_VERSION=0.13.9
-LOG=.venv/bootstrap.log
+VENV=${VENV:-.venv}
+LOG=$VENV/bootstrap.log
 
 fail() {
     printf 'bootstrap: %s\n' "$*" >&2
@@ -33,35 +34,35 @@ interpreter() {
 
 # An environment whose interpreter is gone, too old or not the named one is made anew.
 wanted=$(interpreter)
-if [ -e .venv ]; then
-    is_supported .venv/bin/python || rm -rf .venv
+if [ -e "$VENV" ]; then
+    is_supported $VENV/bin/python || rm -rf "$VENV"
 fi
-if [ -e .venv ] && [ -n "${PYTHON:-}" ]; then
+if [ -e "$VENV" ] && [ -n "${PYTHON:-}" ]; then
     version='import sys; print(sys.version_info[:2])'
-    [ "$("$wanted" -c "$version")" = "$(.venv/bin/python -c "$version")" ] || rm -rf .venv
+    [ "$("$wanted" -c "$version")" = "$($VENV/bin/python -c "$version")" ] || rm -rf "$VENV"
 fi
-if [ ! -e .venv ]; then
-    printf 'bootstrap: making .venv with %s\n' "$("$wanted" --version)"
+if [ ! -e "$VENV" ]; then
+    printf 'bootstrap: making %s with %s\n' "$VENV" "$("$wanted" --version)"
     "$wanted" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$wanted has no venv module: install it (Debian and Ubuntu: apt install python3-venv)."
-    "$wanted" -m venv .venv || fail "cannot make .venv: see above."
+    "$wanted" -m venv "$VENV" || fail "cannot make $VENV: see above."
 fi
 
-index=${PIP_INDEX_URL:-$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)}
+index=${PIP_INDEX_URL:-$($VENV/bin/python -m pip config get global.index-url 2>/dev/null || true)}
 if [ -n "$index" ]; then
     export UV_DEFAULT_INDEX="$index"
 fi
 # The system's certificates, for mirrors with an authority of their own; no interpreter but ours.
-export UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV="$PWD/.venv"
+export UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV="$PWD/$VENV"
 no_network="check the network, or point PIP_INDEX_URL at a mirror of PyPI (details: $LOG)."
 
-if [ "$(.venv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "$UV_VERSION" ]; then
-    .venv/bin/python -m pip install --disable-pip-version-check --quiet "uv==$UV_VERSION" >"$LOG" 2>&1 ||
+if [ "$($VENV/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "$UV_VERSION" ]; then
+    $VENV/bin/python -m pip install --disable-pip-version-check --quiet "uv==$UV_VERSION" >"$LOG" 2>&1 ||
         fail "cannot install uv $UV_VERSION: $no_network"
 fi
 # Not `uv sync`: behind a mirror --locked fails, and --frozen goes to the address in the lock file.
-.venv/bin/uv export --frozen --all-packages --quiet --output-file .venv/requirements.txt >"$LOG" 2>&1 ||
+$VENV/bin/uv export --frozen --all-packages --quiet --output-file "$VENV/requirements.txt" >"$LOG" 2>&1 ||
     fail "cannot read uv.lock (details: $LOG)."
-printf 'bootstrap: installing %s packages\n' "$(grep -cE '^[a-z-]' .venv/requirements.txt)"
-.venv/bin/uv pip sync --quiet .venv/requirements.txt >"$LOG" 2>&1 ||
+printf 'bootstrap: installing %s packages\n' "$(grep -cE '^[a-z-]' "$VENV/requirements.txt")"
+$VENV/bin/uv pip sync --quiet "$VENV/requirements.txt" >"$LOG" 2>&1 ||
     fail "cannot install what uv.lock names: $no_network"
