@@ -1,7 +1,6 @@
 """Alembic's entry: the service's tables, run by `python -m inventory --migrate`."""
 
-from webapi.migrations import run_migrations
-
 from inventory.tables import metadata
+from webapi.migrations import run_migrations
 
 run_migrations(metadata)

@@ -1,9 +1,9 @@
 """Create audit's tables and its first rule set."""
 
-import webapi.migrations
 from alembic import op
 
 import eventing.migrations
+import webapi.migrations
 from audit.tables import manual_act
 
 revision = "2026_11_24_2000"

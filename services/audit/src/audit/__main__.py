@@ -1,5 +1,4 @@
-from webapi.process import run
-
 from audit.app import SERVICE
+from webapi.process import run
 
 raise SystemExit(run(SERVICE))

@@ -20,10 +20,10 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
 )
-from webapi.idempotency import idempotency_table
-from webapi.operators import manual_act_table
 
 from eventing import tables as eventing_tables
+from webapi.idempotency import idempotency_table
+from webapi.operators import manual_act_table
 
 metadata = MetaData()
 runtime = eventing_tables.define(metadata)

@@ -17,10 +17,10 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from webapi.operators import manual_act_table
 
 from eventing import tables as eventing_tables
 from webapi.idempotency import idempotency_table
+from webapi.operators import manual_act_table
 
 metadata = MetaData()
 runtime = eventing_tables.define(metadata)

@@ -1,6 +1,5 @@
 """Router's tables. DDL is in `migrations/`; a test holds the two together."""
 
-import webapi.operators
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -17,6 +16,7 @@ from sqlalchemy import (
 )
 
 import eventing.tables
+import webapi.operators
 
 metadata = MetaData()
 runtime = eventing.tables.define(metadata)
