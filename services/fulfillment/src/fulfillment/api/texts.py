@@ -5,7 +5,7 @@ from webapi.texts import register_texts
 register_texts(
     {
         "fulfilment_order_not_found": (
-            "No such fulfilment order. Search with GET /v1/fulfilment-orders?order_id=…",
+            "No such fulfilment order. Search by order_id in GET /v1/fulfilment-orders.",
             "没有这个履约单。请用 GET /v1/fulfilment-orders?order_id=… 查询。",
         ),
         "not_waiting_for_buyer": (
@@ -13,7 +13,7 @@ register_texts(
             "该订单不在待自提状态。只有未完成的自提单可以核销，请查看其状态。",
         ),
         "shipment_not_found": (
-            "No such shipment. Search with GET /v1/shipments?waybill_no=…",
+            "No such shipment. Search by waybill_no in GET /v1/shipments.",
             "没有这个包裹。请用 GET /v1/shipments?waybill_no=… 查询。",
         ),
         "reference_reused": (

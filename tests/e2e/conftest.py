@@ -1,0 +1,62 @@
+"""One stack for all end-to-end tests. Every test makes its own shop and its own SKUs and waits on its own orders."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaProducer
+
+from tools.client import Clients
+from tools.sample.seed import seed_places, seed_rules, wait_for_places
+from tools.stack import Stack
+
+# importmode=importlib puts no test folder on the path.
+sys.path.insert(0, str(Path(__file__).parent))
+from e2e_support import Publish, Shop, new_shop
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name == "e2e":
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def stack() -> AsyncIterator[Stack]:
+    env = {"fulfillment": {"OMS_FULFILLMENT_DELIVERY_SECONDS": "0.5"}}
+    async with Stack("test", durable=False, env=env, handle_signals=False) as running:
+        async with Clients(running.urls, running.keys["admin"]) as oms:
+            await seed_places(oms)
+            await seed_rules(oms)
+            await wait_for_places(oms)
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def oms(stack: Stack) -> AsyncIterator[Clients]:
+    async with Clients(stack.urls, stack.keys["admin"]) as clients:
+        yield clients
+
+
+@pytest_asyncio.fixture(scope="session")
+async def publish(stack: Stack) -> AsyncIterator[Publish]:
+    """Put bytes on a topic as a foreign producer does."""
+    producer = AIOKafkaProducer(bootstrap_servers=stack.bootstrap_servers, acks="all")
+    await producer.start()
+
+    async def put(topic: str, body: bytes, *, key: bytes = b"foreign", headers: dict[str, bytes] | None = None) -> None:
+        await producer.send_and_wait(
+            f"{stack.topic_prefix}{topic}", body, key=key, headers=list(headers.items()) if headers else None
+        )
+
+    yield put
+    await producer.stop()
+
+
+@pytest.fixture
+def shop(oms: Clients) -> Shop:
+    return new_shop(oms)
