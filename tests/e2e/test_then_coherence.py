@@ -107,7 +107,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         (
             "ledger",
             "INSERT INTO parked_key (consumer, key, cause, reason_code, reason, field, topic, parked_at)"
-            " VALUES ('main', 'k', 'poison', 'x', 'x', '', 'order.received', now())",
+            " VALUES ('main', 'k', 'parked', 'x', 'x', '', 'order.received', now())",
         )
     ],
     "facts_arrive": [
