@@ -231,6 +231,7 @@ async def test_bad_input_is_a_problem_that_names_the_field(
         response = await client.post("/v1/orders", content=raw, headers=headers)
     assert response.status_code == status, response.text
     assert response.headers["content-type"].startswith("application/problem+json")
+    assert "…." not in response.text  # A limit that the text should name and does not.
     if field is not None:
         assert field in {error["field"] for error in response.json()["errors"]}
 

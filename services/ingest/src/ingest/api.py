@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from contracts import REASONS, Buyer, ChannelOrder, Receiver, text_of
 from eventing import Runtime, UnitOfWork
 from ingest import store, tables
-from ingest.domain.arrival import Refusal, State
+from ingest.domain.arrival import State
 from ingest.domain.book import FINISHED, SERVICES, STAGE_NAMES, STAGES, shown_stage
 from ingest.domain.identity import order_id_of
 from ingest.intake import Arrival, Gateway, Outcome
@@ -34,6 +34,7 @@ from webapi.routing import MEBIBYTE, Router, body_limit
 from webapi.texts import Language, register_texts, render
 
 ORDERS_MOST = 500
+ERRORS_SHOWN = 20
 BODY_BYTES = 16 * MEBIBYTE
 """500 orders of 30 kB, which is ten times what a usual one has."""
 
@@ -107,6 +108,12 @@ class IntakeResult(BaseModel):
     errors: list[FieldProblem] = []
 
 
+class RefusedDraft(IntakeResult):
+    """With what the texts of its errors need, for an answer that is one problem as a whole."""
+
+    field_errors: list[FieldError] = Field(exclude=True)
+
+
 class IntakeAnswer(BaseModel):
     results: list[IntakeResult]
 
@@ -147,13 +154,13 @@ async def add_orders(
         return StoredResponse(202, {"results": [result.model_dump(mode="json") for result in results]})
 
     if not any(isinstance(draft, Arrival) for draft in drafts):
-        raise _none_taken([draft for draft in drafts if isinstance(draft, IntakeResult)], single="orders" not in given)
+        raise _none_taken([draft for draft in drafts if isinstance(draft, RefusedDraft)], single="orders" not in given)
     async with runtime_of(request).work() as work:
         stored = await once.run(work.connection, tables.idempotency_key, principal, take, now=work.now)
     return stored.response()
 
 
-async def _drafts(request: Request, body: Mapping[str, Any], language: Language) -> list[Arrival | IntakeResult]:
+async def _drafts(request: Request, body: Mapping[str, Any], language: Language) -> list[Arrival | RefusedDraft]:
     """Each order of the request, ready to be taken in or refused with its reasons."""
     gateway = gateway_of(request)
     if "orders" not in body:
@@ -161,24 +168,16 @@ async def _drafts(request: Request, body: Mapping[str, Any], language: Language)
         parsed = [_parse(await request.body())]
     else:
         items, parsed = _batch(body, await request.body())
-    drafts: list[Arrival | IntakeResult] = []
+    drafts: list[Arrival | RefusedDraft] = []
     for item, order in zip(items, parsed, strict=True):
         if isinstance(order, ChannelOrder):
             examined = gateway.examine(order)
             if isinstance(examined, Arrival):
                 drafts.append(examined)
                 continue
-            drafts.append(_refused(item, [_problem_of(refusal, language) for refusal in examined]))
+            drafts.append(_refused(item, [FieldError(refusal.field, refusal.code) for refusal in examined], language))
         else:
-            drafts.append(
-                _refused(
-                    item,
-                    [
-                        FieldProblem(field=error.field, code=error.code, reason=render(error.code, language, error.params))
-                        for error in order
-                    ],
-                )
-            )
+            drafts.append(_refused(item, order, language))
     return drafts
 
 
@@ -225,11 +224,7 @@ def unknown_fields(model: BaseModel, path: str = "") -> Iterable[str]:
                     yield from unknown_fields(item, f"{path}{name}.{index}.")
 
 
-def _problem_of(refusal: Refusal, language: Language) -> FieldProblem:
-    return FieldProblem(field=refusal.field, code=refusal.code, reason=render(refusal.code, language))
-
-
-def _refused(item: Any, errors: list[FieldProblem]) -> IntakeResult:
+def _refused(item: Any, errors: Sequence[FieldError], language: Language) -> RefusedDraft:
     given = item if isinstance(item, dict) else {}
     named = {
         name: value
@@ -237,15 +232,20 @@ def _refused(item: Any, errors: list[FieldProblem]) -> IntakeResult:
         if isinstance(value := given.get(name), str) and len(value) <= 64
     }
     order_id = order_id_of(**named) if len(named) == 3 else None
-    return IntakeResult(
+    problems = [
+        FieldProblem(field=error.field, code=error.code, reason=render(error.code, language, error.params))
+        for error in errors[:ERRORS_SHOWN]
+    ]
+    return RefusedDraft(
         channel=named.get("channel"),
         shop_id=named.get("shop_id"),
         channel_order_no=named.get("channel_order_no"),
         order_id=order_id,
         outcome="refused",
-        code=errors[0].code,
-        reason=errors[0].reason,
-        errors=errors[:20],
+        code=problems[0].code,
+        reason=problems[0].reason,
+        errors=problems,
+        field_errors=list(errors[:ERRORS_SHOWN]),
     )
 
 
@@ -264,11 +264,11 @@ def _taken(order: ChannelOrder, outcome: Outcome, language: Language) -> IntakeR
     )
 
 
-def _none_taken(results: Sequence[IntakeResult], *, single: bool) -> Problem:
+def _none_taken(results: Sequence[RefusedDraft], *, single: bool) -> Problem:
     errors = [
-        FieldError(error.field if single else f"orders.{index}.{error.field}".rstrip("."), error.code)
+        FieldError(error.field if single else f"orders.{index}.{error.field}".rstrip("."), error.code, error.params)
         for index, result in enumerate(results)
-        for error in result.errors
+        for error in result.field_errors
     ]
     only = results[0].code if single else "orders_refused"
     known = only if only in ("impossible_money", "too_large") else "orders_refused"

@@ -145,7 +145,7 @@ def allocated(
             step=row.step,
             stage="allocated",
             code="stock_allocated",
-            params={"place": place.place_id, "plan": number, "plans": of},
+            params={"place": place.name, "plan": number, "plans": of},
         ),
         order=audited.order,
         part=with_costs(audited.part, costs),
@@ -163,7 +163,7 @@ def booked(row: OrderRow, audited: OrderAudited, place: Place, costs: Mapping[st
     return StockAllocated(
         root_id=row.root_id,
         order_id=row.order_id,
-        progress=Progress(step=row.step, stage="allocated", code="stock_booked", params={"place": place.place_id}),
+        progress=Progress(step=row.step, stage="allocated", code="stock_booked", params={"place": place.name}),
         order=audited.order,
         part=with_costs(audited.part, costs),
         attempt=0,
