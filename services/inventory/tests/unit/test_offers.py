@@ -9,6 +9,7 @@ def a_place(number: int, **changes: object) -> Place:
     fields: dict[str, object] = {
         "place_no": number,
         "place_id": f"仓{number}",
+        "name": f"{number} 号仓",
         "pool_id": "main",
         "coverage": frozenset({""}),
         "latitude": 30.0,

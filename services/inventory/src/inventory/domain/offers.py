@@ -17,6 +17,7 @@ _EARTH_KM = 6371.0
 class Place:
     place_no: int
     place_id: str
+    name: str
     pool_id: str
     coverage: frozenset[str]
     """Prefixes of region codes; "" is everywhere."""

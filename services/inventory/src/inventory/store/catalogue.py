@@ -94,7 +94,7 @@ SELECT l.place_no, l.version, coalesce(d.used, 0) AS used
 FROM location l LEFT JOIN place_day d ON d.place_no = l.place_no AND d.day = $1::date
 """
 _READ_PLACES = """
-SELECT place_no, place_id, pool_id, coverage, latitude, longitude, daily_capacity, paused OR deleted, ships, pick_up
+SELECT place_no, place_id, name, pool_id, coverage, latitude, longitude, daily_capacity, paused OR deleted, ships, pick_up
 FROM location ORDER BY place_no
 """
 
@@ -118,5 +118,5 @@ class PlaceDirectory:
         return self._places, {row.place_no: row.used for row in found}
 
 
-def _place(place_no: int, place_id: str, pool_id: str, coverage: list[str], *rest: Any) -> Place:
-    return Place(place_no, place_id, pool_id, frozenset(coverage), *rest)
+def _place(place_no: int, place_id: str, name: str, pool_id: str, coverage: list[str], *rest: Any) -> Place:
+    return Place(place_no, place_id, name, pool_id, frozenset(coverage), *rest)
