@@ -253,9 +253,6 @@ async def _run(terminal: Terminal, *, keep: bool) -> int:
 
 
 def _try_next(stack: Stack, terminal: Terminal, *, keep: bool) -> None:
-    if not keep:
-        terminal.say("Next: KEEP=1 make demo leaves it running, to send orders of your own and follow them.")
-        return
     key = f"$(.venv/bin/python -c \"import json; print(json.load(open('.local/{NAME}/keys.json'))['admin'])\")"
     order = (
         '{"channel":"own_shop","shop_id":"www","channel_order_no":"A-1","source_version":1,'
@@ -264,7 +261,7 @@ def _try_next(stack: Stack, terminal: Terminal, *, keep: bool) -> None:
         '"receiver":{"name":"张三","phone":"13800000000","province":"浙江省","city":"杭州市","district":"余杭区","street":"示例路1号"}}'
     )
     ingest = stack.urls["ingest"]
-    terminal.say("Left running. Next:", "bold")
+    terminal.say("Left running. Next:" if keep else "Next, after KEEP=1 make demo, which leaves it running:", "bold")
     terminal.say(f"  export OMS_KEY={key}")
     terminal.say(
         f"  curl -s {ingest}/v1/orders -H \"Authorization: Bearer $OMS_KEY\" -H 'Content-Type: application/json' -d '{order}'"
