@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
@@ -128,7 +128,7 @@ class Processor:
     def __init__(self, consumer: Consumer, tools: Tools, breaker: Breaker) -> None:
         self.consumer = consumer
         self.reader = Reader(consumer.routes, tools.observer)
-        self._tools = tools
+        self.tools = tools
         self._breaker = breaker
         # Routes that share a handler are one: it gets their records together.
         handlers = list(dict.fromkeys(route.handler for route in consumer.routes))
@@ -159,17 +159,10 @@ class Processor:
             outcome.add(await self._attempt(items))
         return outcome
 
-    async def drain(self, *, limit: int = 50) -> Outcome:
-        """Carry out wishes: retry or discard stashed keys, and quarantined records."""
-        outcome = Outcome()
-        await self._drain_keys(None, limit, outcome)
-        await self._drain_quarantine(limit, outcome)
-        return outcome
-
     # Poll: from records to effects
 
     async def _read(self, records: Sequence[Record], outcome: Outcome) -> list[Item]:
-        now, days = self._tools.clock.now(), self._tools.inbox_days()
+        now, days = self.tools.clock.now(), self.tools.inbox_days()
         oldest = days.oldest if days is not None and self.consumer.claim == "inbox" else None
         items: list[Item] = []
         slice_ends = time.monotonic() + SLICE_SECONDS
@@ -192,13 +185,13 @@ class Processor:
         try:
             outcome.add(await self._attempt(items))
         except Exception as error:  # noqa: BLE001  whatever it is, it is judged
-            await self._raise_unless_poison(error, suspicious=suspicious)
+            await self.raise_unless_poison(error, suspicious=suspicious)
             failure = error
         else:
             return
         keys = list(dict.fromkeys(item.key for item in items))
         if len(keys) > 1:
-            for half in _halves(keys):
+            for half in halves(keys):
                 await self._settle([item for item in items if item.key in half], outcome, suspicious=suspicious)
             return
         for number, item in enumerate(items):
@@ -206,7 +199,7 @@ class Processor:
             try:
                 outcome.add(await self._attempt([item]))
             except Exception as error:  # noqa: BLE001  whatever it is, it is judged
-                await self._raise_unless_poison(error, suspicious=suspicious)
+                await self.raise_unless_poison(error, suspicious=suspicious)
                 failure = error
             else:
                 continue
@@ -217,19 +210,19 @@ class Processor:
                 return
             outcome.add(await self._attempt([item]))  # Quarantined: what follows it has its own fate.
 
-    async def _raise_unless_poison(self, error: Exception, *, suspicious: bool) -> None:
+    async def raise_unless_poison(self, error: Exception, *, suspicious: bool) -> None:
         if isinstance(error, BreakerOpenError):
             raise error
         if not is_unavailable(error):
             return
-        own_fault = suspicious and sqlstate_of(error) in CANCELLED and await database.answers(self._tools.engine)
+        own_fault = suspicious and sqlstate_of(error) in CANCELLED and await database.answers(self.tools.engine)
         if not own_fault:
             raise error
 
     async def _attempt(self, items: list[Item]) -> Outcome:
-        return await self._repeat(lambda cautious: self._transaction(items, cautious))
+        return await self.repeat(lambda cautious: self._transaction(items, cautious))
 
-    async def _repeat(self, attempt: Callable[[set[str]], Awaitable[T]]) -> T:
+    async def repeat(self, attempt: Callable[[set[str]], Awaitable[T]]) -> T:
         """Repeat an attempt at once after a deadlock, and with more care where a handler ran ahead of a waiting record."""
         cautious: set[str] = set()
         deadlocks = 0
@@ -247,20 +240,20 @@ class Processor:
 
     async def _transaction(self, items: list[Item], cautious: set[str]) -> Outcome:
         outcome = Outcome()
-        tools = self._tools
+        tools = self.tools
         async with database.begin(tools.engine) as connection:
-            work = self._work(connection, items)
-            live = await self._claim(items, work, outcome)
+            work = self.begin_work(connection, items)
+            live = await self.claim(items, work, outcome)
             if live:
                 tools.crash.reach("after_claim")
-                await self._handle(live, work, outcome, cautious)
+                await self.handle(live, work, outcome, cautious)
             await work.flush()
             tools.crash.reach("before_commit")
         tools.crash.reach("after_commit")
         tools.committed(work)
         return outcome
 
-    async def _claim(self, items: list[Item], work: UnitOfWork, outcome: Outcome) -> list[Item]:
+    async def claim(self, items: list[Item], work: UnitOfWork, outcome: Outcome) -> list[Item]:
         """Take the inbox rows; what is taken already is a duplicate or, with other content, a conflict."""
         if self.consumer.claim == "natural":
             return items
@@ -307,7 +300,7 @@ class Processor:
                 _judge_again(item, hashes[identity], remaining, outcome)
         return remaining
 
-    async def _handle(self, live: list[Item], work: UnitOfWork, outcome: Outcome, cautious: set[str]) -> None:
+    async def handle(self, live: list[Item], work: UnitOfWork, outcome: Outcome, cautious: set[str]) -> None:
         connection, name, now = work.connection, self.consumer.name, work.now
         stashed = await parking.lock_stashed(connection, name, sorted({item.key for item in live}))
         opened: dict[str, OpenKey] = {}
@@ -334,7 +327,7 @@ class Processor:
             else:
                 running.add(item.key)
                 runnable.append(item)
-        waiting, overtaken = await self._run(runnable, work, outcome)
+        waiting, overtaken = await self.run_handlers(runnable, work, outcome)
         expectations: list[Expectation] = []
         for item, answer in waiting:
             if item.key not in opened or opened[item.key].cause == "parked":
@@ -353,16 +346,16 @@ class Processor:
         outcome.queued += queued + overtaken
         stash = {id(item): item for item in (*queued, *overtaken, *refused, *(item for item, _ in waiting))}
         in_order = sorted(stash.values(), key=lambda item: item.position)
-        sealer, ids = self._tools.sealer, self._tools.ids
+        sealer, ids = self.tools.sealer, self.tools.ids
         await parking.open_keys(connection, name, list(opened.values()), now=now)
         await parking.append(connection, name, in_order, now=now, ids=ids, sealer=sealer)
         await parking.expect(connection, name, expectations, now=now)
         added = await parking.quarantine(connection, name, quarantined, now=now, ids=ids, sealer=sealer)
         outcome.quarantined += added
         for item in added:
-            notify(item, work, service=self._tools.service, consumer=self.consumer.name)
+            notify(item, work, service=self.tools.service, consumer=self.consumer.name)
 
-    async def _run(
+    async def run_handlers(
         self, items: list[Item], work: UnitOfWork, outcome: Outcome
     ) -> tuple[list[tuple[Item, Waiting]], list[Item]]:
         """Call the handlers, layer by layer; return what waits, and what came after it and was not handled."""
@@ -399,164 +392,10 @@ class Processor:
             layers[layer].setdefault(handler, []).append(item)
         return [[(layer[number][0].route, layer[number]) for number in sorted(layer)] for layer in layers]
 
-    # Stash: wishes
-
-    async def _drain_keys(self, keys: list[str] | None, limit: int, outcome: Outcome, *, per_key: int = 0) -> None:
-        per_key = per_key or parking.RECORDS_PER_KEY
-        seen: list[str] = []
-
-        async def attempt(cautious: set[str]) -> Outcome:
-            seen.clear()
-            return await self._drain_transaction(keys, limit, per_key, cautious, seen, {})
-
-        try:
-            outcome.add(await self._repeat(attempt))
-        except Exception as error:  # noqa: BLE001  whatever it is, it is judged
-            await self._raise_unless_poison(error, suspicious=False)
-            failure = error
-        else:
-            return
-        if not seen:
-            raise failure  # Not a record's fault: it failed before one was read.
-        if len(seen) > 1:
-            for half in _halves(seen):
-                await self._drain_keys([key for key in seen if key in half], limit, outcome)
-        elif per_key > 1:
-            before = -1
-            while before < len(outcome.handled):
-                before = len(outcome.handled)
-                await self._drain_keys(seen[:], limit, outcome, per_key=1)
-        else:
-            only, blamed = seen[:], {seen[0]: Fault(POISON, describe(failure))}
-            outcome.add(await self._repeat(lambda cautious: self._drain_transaction(only, limit, 1, cautious, [], blamed)))
-
-    async def _drain_transaction(
-        self, keys: list[str] | None, limit: int, per_key: int, cautious: set[str], seen: list[str], blamed: dict[str, Fault]
-    ) -> Outcome:
-        outcome, tools, name = Outcome(), self._tools, self.consumer.name
-        async with database.begin(tools.engine) as connection:
-            wished = await parking.lock_wished(connection, name, limit=limit, keys=keys)
-            if not wished:
-                return outcome
-            retried = sorted(key for key, wish in wished.items() if wish == "retry")
-            discarded = sorted(key for key, wish in wished.items() if wish == "discard")
-            if discarded:
-                await parking.discard(connection, name, discarded)
-                outcome.discarded += len(discarded)
-            records = await parking.load(connection, name, retried, per_key=per_key, sealer=tools.sealer)
-            items = self._reread(records)
-            seen.extend(retried)
-            work = self._work(connection, items)
-            work.has_transaction_id = True  # The locks on parked_key rows have one.
-            await self._handle_stashed(items, retried, work, outcome, cautious, blamed, per_key)
-            await work.flush()
-            tools.crash.reach("before_commit")
-        tools.crash.reach("after_commit")
-        tools.committed(work)
-        return outcome
-
-    async def _handle_stashed(
-        self,
-        items: list[Item],
-        keys: list[str],
-        work: UnitOfWork,
-        outcome: Outcome,
-        cautious: set[str],
-        blamed: dict[str, Fault],
-        per_key: int,
-    ) -> None:
-        connection, name, now = work.connection, self.consumer.name, work.now
-        stopped: dict[str, OpenKey] = {}
-        runnable: list[Item] = []
-        running: dict[str, int] = {}
-        for item in items:
-            fault = item.fault or blamed.get(item.key)
-            if item.key in stopped:
-                continue
-            if fault is not None:
-                item.fault = fault
-                stopped[item.key] = OpenKey(item.key, "parked", fault, item.record.topic)
-                outcome.parked.append(item)
-            elif item.key not in cautious or item.key not in running:
-                running[item.key] = running.get(item.key, 0) + 1
-                runnable.append(item)
-        waiting, _ = await self._run(runnable, work, outcome)
-        expectations = [Expectation(answer.kind, answer.key, item.key) for item, answer in waiting]
-        for item, answer in waiting:
-            fault = Fault(WAITING_FAULT, f"waits for {answer.kind} {answer.key}")
-            stopped[item.key] = OpenKey(item.key, "waiting", fault, item.record.topic)
-        outcome.waiting += waiting
-        # What was left out for care or for its number keeps its wish and comes next.
-        work.woke_waiting = work.woke_waiting or any(
-            key not in stopped and (key in cautious or running.get(key, 0) >= per_key) for key in keys
-        )
-        await parking.open_keys(connection, name, list(stopped.values()), now=now)
-        handled = [item.stash_id for item in outcome.handled]
-        await parking.settle(connection, name, keys, handled=handled, still=expectations)
-        await parking.expect(connection, name, expectations, now=now)
-
-    async def _drain_quarantine(self, limit: int, outcome: Outcome) -> None:
-        """One record at a time: it is rare, and each has its own fate."""
-        for _ in range(limit):
-            tried: list[UUID] = []
-
-            async def attempt(_: set[str], tried: list[UUID] = tried) -> tuple[bool, Outcome]:
-                return await self._drain_quarantined(tried, None)
-
-            try:
-                found, part = await self._repeat(attempt)
-            except Exception as error:
-                await self._raise_unless_poison(error, suspicious=False)
-                if not tried:
-                    raise
-                found, part = await self._drain_quarantined(tried, Fault(POISON, describe(error)))
-            outcome.add(part)
-            if not found:
-                return
-
-    async def _drain_quarantined(self, tried: list[UUID], blame: Fault | None) -> tuple[bool, Outcome]:
-        outcome, tools, name = Outcome(), self._tools, self.consumer.name
-        async with database.begin(tools.engine) as connection:
-            records, discarded = await parking.lock_quarantine(connection, name, limit=1, sealer=tools.sealer)
-            await parking.leave_quarantine(connection, discarded)
-            outcome.discarded += len(discarded)
-            items = self._reread(records)
-            work = self._work(connection, items)
-            for stashed, item in zip(records, items, strict=True):
-                fault = (blame if stashed.id in tried else None) or item.fault
-                tried.append(stashed.id)
-                if fault is not None:
-                    await parking.stay_in_quarantine(connection, {stashed.id: fault})
-                    continue
-                item.stash_id = None
-                live = await self._claim([item], work, outcome)
-                await parking.leave_quarantine(connection, [stashed.id])
-                await self._handle(live, work, outcome, set())
-            await work.flush()
-        tools.committed(work)
-        return bool(records or discarded), outcome
-
-    def _reread(self, records: Iterable[parking.StashedRecord]) -> list[Item]:
-        """Read stashed records again; a type that is no longer known is done with."""
-        items: list[Item] = []
-        for stashed in records:
-            item = self.reader.read(stashed.record, now=None, oldest=None)
-            if item is None:
-                any_route = self.consumer.routes[0]
-                item = Item(stashed.record, stashed.key, any_route, fault=Fault("unknown_type", "no handler knows the type"))
-            item.stash_id = stashed.id
-            item.key = stashed.key or item.key
-            item.position = len(items)
-            days = self._tools.inbox_days()
-            if item.received is not None and days is not None and item.received.day < days.oldest:
-                item.claimable = False
-            items.append(item)
-        return items
-
     # Both
 
-    def _work(self, connection: AsyncConnection, items: Sequence[Item]) -> UnitOfWork:
-        tools = self._tools
+    def begin_work(self, connection: AsyncConnection, items: Sequence[Item]) -> UnitOfWork:
+        tools = self.tools
         traces = {
             item.key: item.received.traceparent
             for item in items
@@ -565,7 +404,7 @@ class Processor:
         return UnitOfWork(connection, now=tools.clock.now(), ids=tools.ids, source=tools.source, traces=traces)
 
     def _report(self, outcome: Outcome, records: Sequence[Record], seconds: float) -> None:
-        observer = self._tools.observer
+        observer = self.tools.observer
         totals: dict[str, int] = {}
         for record in records:
             totals[record.topic] = totals.get(record.topic, 0) + 1
@@ -633,6 +472,6 @@ def _refuse_overtaking(batch: Sequence[Item], waits: Sequence[tuple[Item, Waitin
         raise _BehindError(ahead)
 
 
-def _halves(keys: Sequence[T]) -> tuple[set[T], set[T]]:
+def halves(keys: Sequence[T]) -> tuple[set[T], set[T]]:
     middle = len(keys) // 2
     return set(keys[:middle]), set(keys[middle:])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from eventing import database, parking
 from eventing.batch import POISON, Processor, Tools
 from eventing.breaker import Breaker
 from eventing.broker import Broker, BrokerConsumer, Record, TopicPartition
+from eventing.draining import Drainer
 from eventing.envelope import key_of
 from eventing.errors import CANCELLED, BreakerOpenError, UnavailableError, describe, is_unavailable, sqlstate_of
 from eventing.pausing import Pause
@@ -88,6 +90,7 @@ class ConsumerLoop:
         self.name = processor.consumer.name
         self.paused_because = ""
         self._processor = processor
+        self._drainer = Drainer(processor)
         self._breaker = breaker
         self._broker = broker
         self._tools = tools
@@ -180,9 +183,11 @@ class ConsumerLoop:
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
             return UnavailableError("not finished in time for a rebalance")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the caller judges it
             if not isinstance(error, BreakerOpenError) and not is_unavailable(error):
-                log.exception("consumer %s: a batch failed in the runtime itself", self.name)
+                # Where it happened, not what was in it: messages of errors may quote personal data.
+                where = "".join(traceback.format_tb(error.__traceback__))
+                log.error("consumer %s: a batch failed in the runtime itself: %s\n%s", self.name, describe(error), where)  # noqa: TRY400
             return error
         finally:
             self._in_flight = None
@@ -307,12 +312,10 @@ class ConsumerLoop:
     async def _drain(self) -> None:
         self._settled.clear()
         try:
-            outcome = await self._processor.drain()
-        except Exception as error:
-            if not is_unavailable(error):
-                raise
-            self._wishes = True
-            self._note_pause(error)
+            outcome = await self._drainer.drain()
+        except Exception as error:  # noqa: BLE001  what cannot be drained (sealed under a lost key, say) must not stop the rest
+            self._wishes = is_unavailable(error)
+            log.warning("consumer %s: draining failed: %s", self.name, describe(error))
         else:
             self._wishes = self._wishes or bool(outcome.handled or outcome.discarded)
         finally:

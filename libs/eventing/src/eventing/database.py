@@ -41,6 +41,7 @@ def create_engine(
         max_overflow=0,
         pool_timeout=10,
         pool_recycle=3600,
+        hide_parameters=True,  # They may be personal data, and errors end in logs.
         connect_args={
             "timeout": CONNECT_SECONDS,
             "command_timeout": COMMAND_SECONDS,

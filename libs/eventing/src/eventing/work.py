@@ -14,6 +14,7 @@ there is one per transaction, and it precedes every seq that the transaction dra
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -26,8 +27,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts import Event
 from eventing.clock import IdSource
 from eventing.envelope import OutboxRow, encode, encode_body
-from eventing.errors import LeaseLostError
+from eventing.errors import LeaseLostError, describe
 from eventing.routes import NewTask, Task
+
+log = logging.getLogger(__name__)
 
 _ADD_OUTBOX = text(
     """
@@ -225,7 +228,10 @@ class UnitOfWork:
     def run_callbacks(self) -> None:
         """Call what was to be called after the commit."""
         for callback in self._after_commit:
-            callback()
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001  the effects are committed: nothing may look as if they were not
+                log.error("a callback after a commit failed: %s", describe(error))  # noqa: TRY400
 
     async def _write_tasks(self) -> None:
         tasks = [self._tasks[key] for key in sorted(self._tasks)]

@@ -24,6 +24,7 @@ from eventing import database, envelope, migrations, partitions
 from eventing.batch import NOTICE_TYPE, Outcome
 from eventing.broker import Outgoing, Record
 from eventing.clock import Clock, IdSource
+from eventing.draining import Drainer
 from eventing.envelope import Received
 from eventing.runtime import Runtime
 from eventing.testing.bus import FakeBus
@@ -174,7 +175,7 @@ class Harness:
         for _ in range(MOST_ROUNDS):
             done = False
             for processor in self.runtime.processors.values():
-                part = await processor.drain()
+                part = await Drainer(processor).drain()
                 done = done or bool(part.handled or part.discarded or part.duplicates or part.quarantined)
                 outcome.add(part)
             if not done:
