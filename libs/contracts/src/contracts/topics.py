@@ -59,7 +59,13 @@ TOPICS: dict[str, Topic] = {
             retention_hours=72,
             append_time=True,
         ),
-        Topic(name="order.received", events=(OrderReceived,), key=_ROOT, writers=("ingest",), readers=("audit", "ledger")),
+        Topic(
+            name="order.received",
+            events=(OrderReceived,),
+            key=_ROOT,
+            writers=("ingest",),
+            readers=("audit", "ledger", "ingest"),
+        ),
         Topic(
             name="order.receiver",
             events=(ReceiverSealed,),
