@@ -31,6 +31,7 @@ from eventing.testing.values import PlainSealer
 from ledger.app import make_runtime
 from ledger.handlers import Bookkeeper, Folder
 from tools.local_postgres import LocalPostgres, create_database, create_roles, with_database
+from webapi.process import GC_YOUNG_OBJECTS
 
 EXAMPLES = Path(__file__).parents[3] / "libs/contracts/examples"
 MODELS = (OrderReceived, ShipmentCreated, ShipmentProgressed)
@@ -95,6 +96,7 @@ async def measure(url: str, records: list[Record], workers: int, batch: int, ser
 
     gc.collect()
     gc.freeze()  # The prepared records are the bench's: a worker would not have them in its heap.
+    gc.set_threshold(GC_YOUNG_OBJECTS, 20, 100)  # As a service's process does.
     if server.child is None:
         raise RuntimeError("the server is not running")
     postgres = psutil.Process(server.child.record.pid)
