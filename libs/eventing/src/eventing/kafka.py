@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
@@ -37,6 +37,8 @@ REQUEST_SECONDS = 5.0
 BATCH_BYTES = 900 * 1024
 """Below the broker's default limit of 1 MiB for a batch."""
 FETCH_BYTES = 4 * 1024 * 1024
+_LEFT_BEHIND: set[asyncio.Task[Any]] = set()
+"""Closings that nobody waits for any more; the loop itself keeps no hold of them."""
 
 
 class KafkaBroker:
@@ -301,20 +303,37 @@ class _Producer:
             task.cancel()
         await _within(1.0, producer.client.close())  # In-flight requests end with their connections.
         if task is not None:
-            await _within(1.0, asyncio.wait([task]))
+            await asyncio.wait([task], timeout=1.0)
         producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001  else stop() waits for them
         await _within(STOP_SECONDS, producer.stop())
 
 
-async def _within(seconds: float, closing: Any) -> bool:
-    """Await something that only tidies up: whatever it says, it is over after `seconds`."""
-    try:
-        async with asyncio.timeout(seconds):
-            await closing
-    except (KafkaError, OSError, TimeoutError, RuntimeError) as error:
-        log.warning("closing a Kafka client: %s", type(error).__name__)
+async def _within(seconds: float, closing: Coroutine[Any, Any, Any]) -> bool:
+    """Await something that only tidies up: whatever it says, it is over after `seconds`.
+
+    A time-out that cancels is not enough: aiokafka waits for tasks of its own, and one that swallows the cancellation keeps
+    whoever awaits it for ever. So it gets a task of its own, which is left behind.
+    """
+    task = asyncio.ensure_future(closing)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done:
+        task.cancel()
+        _LEFT_BEHIND.add(task)
+        task.add_done_callback(_forget)
+        log.warning("closing a Kafka client: not within %g s", seconds)
         return False
-    return True
+    error = task.exception()
+    if error is None:
+        return True
+    if not isinstance(error, KafkaError | OSError | TimeoutError | RuntimeError):
+        raise error
+    log.warning("closing a Kafka client: %s", type(error).__name__)
+    return False
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _LEFT_BEHIND.discard(task)
+    _hear(task)
 
 
 def _hear(future: asyncio.Future[Any]) -> None:
