@@ -88,6 +88,20 @@ async def test_offsets_are_committed_behind_the_effects(bus: Bus, start: Start, 
     await eventually(committed)
 
 
+@pytest.mark.parametrize("bootstrap", [None])  # A real broker cannot be told to refuse one commit.
+async def test_an_offset_whose_commit_failed_is_committed_later(bus: Any, start: Start, eventually: Eventually) -> None:
+    """Fails when a failed commit waits for the partition's next record: a group that has read all would lag for ever."""
+    bus.bus.refuse_commits = 1
+    await bus.publish([outgoing(event) for event in numbers("a", 1, 2, 3)])
+    await start()
+
+    async def committed() -> None:
+        assert bus.bus.refuse_commits == 0
+        assert 3 in (await bus.committed("teller.main")).values()
+
+    await eventually(committed)
+
+
 async def test_duplicates_conflicts_poison_invalid_and_unknown_each_have_their_fate(
     bus: Bus, start: Start, kept: Kept, eventually: Eventually, engine: AsyncEngine, teller: Teller
 ) -> None:

@@ -104,6 +104,7 @@ class ConsumerLoop:
         self._fresh: set[TopicPartition] = set()
         self._suspicion: _Suspicion | None = None
         self._next: dict[TopicPartition, int] = {}
+        self._owed: dict[TopicPartition, int] = {}
         self._wishes = True
         self._housekeeping_due = 0.0
         self._lag_due = 0.0
@@ -255,13 +256,22 @@ class ConsumerLoop:
         for record in records:
             offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
         self._next.update(offsets)
+        self._owed.update(offsets)
         self._tools.crash.reach("before_offset_commit")
+        await self._commit_owed(consumer)
+        self._tools.crash.reach("after_offset_commit")
+
+    async def _commit_owed(self, consumer: BrokerConsumer) -> None:
+        """Commit what is handled. What fails stays owed: without another record on its partition nobody else would."""
+        if not self._owed:
+            return
         try:
-            await consumer.commit(offsets)
+            await consumer.commit(dict(self._owed))
         except UnavailableError as error:
             # The effects are there. Whoever reads these records again finds their inbox rows taken.
             log.warning("consumer %s: %s", self.name, error)
-        self._tools.crash.reach("after_offset_commit")
+        else:
+            self._owed.clear()
 
     async def _wait_polling(self, consumer: BrokerConsumer, seconds: float, stopping: asyncio.Event) -> None:
         """Stay a member of the group while nothing can be done."""
@@ -291,6 +301,7 @@ class ConsumerLoop:
         now = time.monotonic()
         if now >= self._housekeeping_due:
             self._housekeeping_due = now + self._settings.drain_poll_seconds
+            await self._commit_owed(consumer)
             await self._refresh_breaker()
             self._wishes = self._wishes or await self._any_wishes()
         if self._wishes and not self._breaker.is_open:
@@ -348,6 +359,7 @@ class ConsumerLoop:
                 await self._settled.wait()
         await self._acquit_if_possible()
         self._next.clear()
+        self._owed.clear()
 
     def _note_pause(self, error: Exception) -> None:
         reason = str(error) if isinstance(error, UnavailableError | BreakerOpenError) else describe(error)

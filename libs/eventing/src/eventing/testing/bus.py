@@ -37,7 +37,8 @@ class _Group:
 class FakeBus:
     """A broker in memory.
 
-    `available = False` is a broker that is away; `lose_acknowledgements = n` lets the next n waves arrive unacknowledged.
+    `available = False` is a broker that is away; `lose_acknowledgements = n` lets the next n waves arrive unacknowledged;
+    `refuse_commits = n` refuses the next n commits of offsets.
     """
 
     def __init__(self, topics: Mapping[str, int] | None = None, *, order_partitions: int = 4) -> None:
@@ -47,6 +48,7 @@ class FakeBus:
         self._news = asyncio.Event()
         self.available = True
         self.lose_acknowledgements = 0
+        self.refuse_commits = 0
         known = {name: topic.partitions(order_partitions) for name, topic in TOPICS.items()}
         for name, count in (known | dict(topics or {})).items():
             self.create_topic(name, count)
@@ -173,6 +175,9 @@ class _Consumer:
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._bus._need()
+        if self._bus.refuse_commits:
+            self._bus.refuse_commits -= 1
+            raise UnavailableError("committing offsets failed: refused")
         if self._name is None:
             raise ValueError("a reader without a group commits nothing")
         if not offsets.keys() <= self._positions.keys():
