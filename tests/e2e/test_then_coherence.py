@@ -38,6 +38,9 @@ class ReadOnce:
     async def records(self, topic: str) -> Sequence[TopicRecord]:
         return self.by_topic[topic]
 
+    def but(self, topic: str, records: Sequence[TopicRecord]) -> ReadOnce:
+        return ReadOnce(self.lag, {**self.by_topic, topic: records})
+
 
 @pytest_asyncio.fixture(scope="module")
 async def topics(stack: Stack, oms: Clients) -> ReadOnce:
@@ -46,16 +49,19 @@ async def topics(stack: Stack, oms: Clients) -> ReadOnce:
     busy = await drained(*sources, seconds=DRAIN_SECONDS)
     assert busy == [], [(outcome.check.name, outcome.findings[:3]) for outcome in busy]
     kafka = KafkaTopics(stack.bootstrap_servers, stack.topic_prefix)
-    names = ("order.received", "voucher.posted")
+    names = ("channel.orders", "order.received", "cancellation.settled", "voucher.posted")
     return ReadOnce(await kafka.lags(), {name: await kafka.records(name) for name in names})
 
 
 async def _some_of_everything(shop: Shop) -> None:
-    """Delivered, held and waiting orders, and stock that is left: what the faults below change."""
+    """Delivered, held, rejected and waiting orders, and stock that is left: what the faults below change."""
     plenty, none = await shop.stocked(10), await shop.stocked(0)
     delivered = [shop.order(plenty), shop.order(plenty)]
-    held, waiting = shop.order(plenty, 25), shop.order(none)
-    await shop.send(*delivered, held, waiting)
+    held, rejected, waiting = shop.order(plenty, 25), shop.order(plenty, 25), shop.order(none)
+    await shop.send(*delivered, held, rejected, waiting)
+    order_id = (await shop.reaches(rejected, "held"))["order_id"]
+    await shop.oms.post("audit", f"/v1/orders/{order_id}/reject", {"reason": "the buyer did not order this"})
+    await shop.reaches(rejected, "cancelled")
     for order in delivered:
         await shop.reaches(order, "delivered")
     await shop.reaches(held, "held")
@@ -162,6 +168,13 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     "parts_move_what_was_ordered": [
         ("fulfillment", f"UPDATE fulfilment_content SET {_quantity('order_json')} WHERE {_one('fulfilment_content')}")
     ],
+    "shipped_as_sold": [
+        (
+            "ingest",
+            f"UPDATE order_document SET {_quantity('block')} WHERE order_id ="
+            " (SELECT order_id FROM order_stage WHERE fulfillment % 1000 = 98 LIMIT 1)",
+        )
+    ],
     "shipped_orders_leave_stock": [("inventory", f"UPDATE stock_order SET quantities[1] = 777 WHERE {_CLOSED_ORDER}")],
     "waybills_are_unique": [
         ("fulfillment", "ALTER TABLE shipment DROP CONSTRAINT shipment_waybill"),
@@ -173,6 +186,24 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ),
     ],
     "counts_are_movements": [("inventory", f"UPDATE movement SET on_hand = on_hand + 1 WHERE {_RECEIVED}")],
+    "nothing_is_negative": [
+        (
+            "inventory",
+            "ALTER TABLE place_stock DROP CONSTRAINT place_stock_on_hand_check, DROP CONSTRAINT place_stock_short_check,"
+            " DROP CONSTRAINT place_stock_check",
+        ),
+        (
+            "inventory",
+            "INSERT INTO place_stock (sku_id, place_no, on_hand, allocated, short, version)"
+            f" SELECT '{_ID}', min(place_no), -1, 0, -1, 1 FROM location",
+        ),
+        (
+            "inventory",
+            "INSERT INTO movement (subject_id, cause_id, line, kind, sku_id, place_no, on_hand, allocated, short, moved_at)"
+            f" SELECT '{_ID}', '{_ID}', 1, 'adjusted', sku_id, place_no, -1, 0, -1, now()"
+            f" FROM place_stock WHERE sku_id = '{_ID}'",
+        ),
+    ],
     "pools_add_up": [
         (
             "inventory",
@@ -249,7 +280,30 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         for service in ("audit", "inventory", "router", "fulfillment", "ledger")
     },
 }
-TOPIC_FAULTS = {"consumers_caught_up", "received_topic_is_complete", "voucher_topic_is_complete"}
+FURTHER_FAULTS: list[tuple[str, list[tuple[str, str]]]] = [
+    (
+        "paid_orders_are_posted",  # Over another amount.
+        [
+            (
+                "ingest",
+                "UPDATE order_document SET block = jsonb_set(block::jsonb, '{receivable_minor}', '777')::text WHERE order_id ="
+                " (SELECT order_id FROM channel_order WHERE state = 'sent' LIMIT 1)",
+            )
+        ],
+    ),
+    (
+        "pools_add_up",  # Goods that no pool may promise.
+        [("inventory", f"DELETE FROM pool_stock WHERE sku_id = {_FREE_SKU}")],
+    ),
+]
+"""Other ways to break what a check watches."""
+TOPIC_FAULTS = {
+    "consumers_caught_up",
+    "channel_orders_are_taken",
+    "received_topic_is_complete",
+    "cancels_are_settled_once",
+    "voucher_topic_is_complete",
+}
 
 
 @contextlib.asynccontextmanager
@@ -282,26 +336,44 @@ def test_every_check_has_its_fault() -> None:
     assert {check.name for check in CHECKS} == FAULTS.keys() | TOPIC_FAULTS
 
 
-@pytest.mark.parametrize("name", FAULTS)
-async def test_a_planted_fault_fires_its_check_and_no_other(stack: Stack, topics: ReadOnce, name: str) -> None:
+@pytest.mark.parametrize(("name", "faults"), [*FAULTS.items(), *FURTHER_FAULTS])
+async def test_a_planted_fault_fires_its_check_and_no_other(
+    stack: Stack, topics: ReadOnce, name: str, faults: Sequence[tuple[str, str]]
+) -> None:
     """Fails when a check cannot fail, or cries at another's fault."""
     live = {check.name for check in CHECKS if check.live}
     # What is old is under way too, so age limits are tried among the live checks, as `--live` runs them.
     among = live if name in {"outbox_moves", "tasks_run", "facts_arrive"} else {check.name for check in CHECKS}
-    async with planted(stack, FAULTS[name], topics) as sources:
+    async with planted(stack, faults, topics) as sources:
         assert await _fired(sources, sorted(among)) == {name}
 
 
 async def test_a_lost_or_changed_record_fires_its_check_and_no_other(stack: Stack, topics: ReadOnce) -> None:
-    everything = [check.name for check in CHECKS]
-    received, posted = topics.by_topic["order.received"], topics.by_topic["voucher.posted"]
-    changed = [*posted, dataclasses.replace(posted[0], digest=b"other")]
-    faults = {
-        "consumers_caught_up": dataclasses.replace(topics, lag={"ledger.main order.received": 3}),
-        "received_topic_is_complete": dataclasses.replace(topics, by_topic={**topics.by_topic, "order.received": received[1:]}),
-        "voucher_topic_is_complete": dataclasses.replace(topics, by_topic={**topics.by_topic, "voucher.posted": changed}),
-    }
-    assert faults.keys() == TOPIC_FAULTS
-    for name, faulty in faults.items():
+    """Fails when what only the topics can tell goes unseen."""
+    taken, received, settled, posted = (
+        topics.by_topic[name] for name in ("channel.orders", "order.received", "cancellation.settled", "voucher.posted")
+    )
+    untaken = dataclasses.replace(taken[0], offset=10**9, body=b'{"channel": "jd", "shop_id": "s", "channel_order_no": "lost"}')
+    unreadable = dataclasses.replace(taken[0], offset=10**9, body=b"[")
+    again = dataclasses.replace(settled[0], id="another event")
+    faults: list[tuple[str, ReadOnce]] = [
+        ("consumers_caught_up", dataclasses.replace(topics, lag={"ledger.main order.received": 3})),
+        ("channel_orders_are_taken", topics.but("channel.orders", [*taken, untaken])),
+        ("channel_orders_are_taken", topics.but("channel.orders", [*taken, unreadable])),
+        ("received_topic_is_complete", topics.but("order.received", received[1:])),
+        ("cancels_are_settled_once", topics.but("cancellation.settled", settled[1:])),
+        ("cancels_are_settled_once", topics.but("cancellation.settled", [*settled, again])),
+        ("voucher_topic_is_complete", topics.but("voucher.posted", [*posted, dataclasses.replace(posted[0], digest=b"other")])),
+        ("voucher_topic_is_complete", topics.but("voucher.posted", posted[1:])),
+    ]
+    assert {name for name, _ in faults} == TOPIC_FAULTS
+    for name, faulty in faults:
         async with planted(stack, [], faulty) as sources:
-            assert await _fired(sources, everything) == {name}
+            assert await _fired(sources, [check.name for check in CHECKS]) == {name}
+
+
+async def test_resent_records_are_no_fault(stack: Stack, topics: ReadOnce) -> None:
+    """Fails when a check takes at-least-once delivery for a doubled effect."""
+    resent = ReadOnce(topics.lag, {name: [*records, *records] for name, records in topics.by_topic.items()})
+    async with planted(stack, [], resent) as sources:
+        assert await _fired(sources, [check.name for check in CHECKS]) == set()

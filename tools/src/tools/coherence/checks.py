@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from tools.coherence.model import Check, Finding, Sources, everywhere, same_in_both, wrong_rows
+from tools.coherence.model import Check, Finding, Sources, TopicRecord, everywhere, same_in_both, wrong_rows
 
 SERVICES = ("ingest", "audit", "inventory", "router", "fulfillment", "ledger")
 OLD_OUTBOX_SECONDS = 60
@@ -27,21 +29,29 @@ _COUNTS_ARE_MOVEMENTS = """
           IS DISTINCT FROM (coalesce(m.on_hand, 0), coalesce(m.allocated, 0), coalesce(m.short, 0))
 """
 _POOL_ADDS_UP = """
-    SELECT p.sku_id || ' in pool ' || p.pool_id,
+    SELECT sku_id || ' in pool ' || pool_id,
            format('free %s less overpromised %s, but places have %s available and %s are held',
                   p.free, p.overpromised, coalesce(s.available, 0), coalesce(h.held, 0))
     FROM pool_stock AS p
-    LEFT JOIN (
+    FULL JOIN (
         SELECT sku_id, pool_id, sum(on_hand - allocated - short) AS available
         FROM place_stock JOIN location USING (place_no) GROUP BY sku_id, pool_id
     ) AS s USING (sku_id, pool_id)
-    LEFT JOIN (
+    FULL JOIN (
         SELECT wanted.sku_id, o.pool_id, sum(wanted.quantity) AS held
         FROM stock_order AS o, unnest(o.skus, o.quantities) AS wanted (sku_id, quantity)
         WHERE o.state IN ('reserved', 'stuck')
         GROUP BY wanted.sku_id, o.pool_id
     ) AS h USING (sku_id, pool_id)
-    WHERE p.free - p.overpromised <> coalesce(s.available, 0) - coalesce(h.held, 0)
+    WHERE coalesce(p.free - p.overpromised, 0) <> coalesce(s.available, 0) - coalesce(h.held, 0)
+"""
+_NEGATIVE = """
+    SELECT sku_id || ' at place ' || place_no,
+           format('on hand %s, allocated %s, short %s', on_hand, allocated, short)
+    FROM place_stock WHERE least(on_hand, allocated, short, on_hand - allocated) < 0
+    UNION ALL
+    SELECT sku_id || ' in pool ' || pool_id, format('free %s, overpromised %s', free, overpromised)
+    FROM pool_stock WHERE least(free, overpromised) < 0
 """
 _ALLOCATED_FOR_ORDERS = """
     SELECT coalesce(s.sku_id, o.sku_id) || ' at place ' || coalesce(s.place_no, o.place_no),
@@ -106,6 +116,21 @@ _MOVES_WHAT_WAS_ORDERED = """
     ) AS p USING (order_id, line)
     WHERE (o.sku_id, o.quantity) IS DISTINCT FROM (p.sku_id, p.quantity)
 """
+# The end against the beginning: whatever the stages between them handed on, the buyer gets what the channel sold.
+_SOLD_LINES = """
+    SELECT order_id || ' line ' || (l ->> 'line'), (l ->> 'quantity') || ' of ' || (l ->> 'sku_id')
+    FROM order_stage JOIN order_document USING (order_id), json_array_elements(block::json -> 'lines') AS l
+    WHERE fulfillment % 1000 IN (90, 94, 96, 98)
+"""
+"""Lines of orders that the book shows as shipped, lost, refused or delivered."""
+_SHIPPED_LINES = """
+    SELECT origin_order_id || ' line ' || origin_line, string_agg(quantity || ' of ' || sku_id, ', ' ORDER BY sku_id)
+    FROM (
+        SELECT origin_order_id, origin_line, sku_id, sum(quantity) AS quantity
+        FROM shipment_line GROUP BY origin_order_id, origin_line, sku_id
+    ) AS line
+    GROUP BY origin_order_id, origin_line
+"""
 
 # The books ----------------------------------------------------------------------------------------------------------
 
@@ -156,6 +181,24 @@ _BALANCES_ARE_POSTINGS = """
 # From stage to stage --------------------------------------------------------------------------------------------------
 
 _SENT = "SELECT order_id::text, '' FROM channel_order WHERE state = 'sent'"
+_OWED = """
+    SELECT order_id::text, block::json ->> 'receivable_minor'
+    FROM channel_order JOIN order_document USING (order_id) WHERE state = 'sent'
+"""
+_PAID_TOTALS = (
+    "SELECT order_id::text, string_agg(total_minor::text, ' + ') FROM voucher WHERE template = 'paid' GROUP BY order_id"
+)
+_REJECTED = "SELECT order_id::text FROM order_state WHERE state = 'rejected'"
+_LINES_OF = """
+    SELECT order_id::text, (l ->> 'line')::int, (l ->> 'quantity')::int
+    FROM order_document, json_array_elements(block::json -> 'lines') AS l WHERE order_id = ANY ($1::text[]::uuid[])
+"""
+_KNOWN_VERSIONS = "SELECT channel, shop_id, channel_order_no, source_version FROM channel_order"
+_QUARANTINED = "SELECT partition, record_offset FROM quarantine WHERE topic LIKE '%channel.orders'"
+_SET_ASIDE = """
+    SELECT count(DISTINCT subject) FROM manual_act
+    WHERE act IN ('discard_quarantined', 'edit_quarantined') AND subject NOT IN (SELECT id::text FROM quarantine)
+"""
 _GONE_UNITS = """
     SELECT sku_id || ' at ' || place_id, sum(short - on_hand)::text
     FROM movement AS m JOIN location USING (place_no) WHERE m.kind IN ('shipped', 'handed_over') GROUP BY sku_id, place_id
@@ -190,6 +233,52 @@ def _seen_by_the_book(service: str, sql: str) -> Check:
 
 async def _lag(sources: Sources) -> list[Finding]:
     return [Finding(name, f"{lag} records not consumed") for name, lag in (await sources.topics.lags()).items() if lag]
+
+
+async def _intake(sources: Sources) -> list[Finding]:
+    """What a person discarded or mended is in neither place; such an act makes up for one record."""
+    known = {
+        (channel, shop, number): version for channel, shop, number, version in await sources.rows("ingest", _KNOWN_VERSIONS)
+    }
+    quarantined = {tuple(row) for row in await sources.rows("ingest", _QUARANTINED)}
+    missing = [
+        record
+        for record in await sources.topics.records("channel.orders")
+        if not _is_known(record, known) and (record.partition, record.offset) not in quarantined
+    ]
+    if len(missing) <= (await sources.rows("ingest", _SET_ASIDE))[0][0]:
+        return []
+    return [Finding(f"partition {r.partition} offset {r.offset}", "neither in the order book nor quarantined") for r in missing]
+
+
+def _is_known(record: TopicRecord, known: Mapping[tuple[str, str, str], int]) -> bool:
+    try:
+        body = json.loads(record.body)
+        version = known.get((body["channel"], body["shop_id"], body["channel_order_no"]))
+        return version is not None and bool(body["source_version"] <= version)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False  # Not readable: then it belongs in quarantine.
+
+
+async def _cancellations(sources: Sources) -> list[Finding]:
+    """Per line, over all that was said of it: a resend has the same id and counts once."""
+    settled: Counter[tuple[str, int]] = Counter()
+    for record in _different(await sources.topics.records("cancellation.settled")):
+        for line in json.loads(record.body)["lines"]:
+            settled[line["origin_order_id"], line["origin_line"]] += line.get("cancelled", 0) + line.get("refused", 0)
+    rejected = [order_id for (order_id,) in await sources.rows("audit", _REJECTED)]
+    asked = Counter(
+        {(order_id, line): quantity for order_id, line, quantity in await sources.rows("ingest", _LINES_OF, rejected)}
+    )
+    return [
+        Finding(f"{order_id} line {line}", f"{asked[order_id, line]} to be cancelled, {settled[order_id, line]} settled")
+        for order_id, line in sorted(asked.keys() | settled.keys())
+        if asked[order_id, line] != settled[order_id, line]
+    ]
+
+
+def _different(records: Sequence[TopicRecord]) -> list[TopicRecord]:
+    return list({record.id: record for record in records}.values())
 
 
 async def _received_topic(sources: Sources) -> list[Finding]:
@@ -260,6 +349,7 @@ CHECKS: tuple[Check, ...] = (
         live=True,
     ),
     # Orders: none lost, none doubled
+    Check("channel_orders_are_taken", "every record on channel.orders is in the order book or in quarantine", _intake),
     same_in_both(
         "received_orders_are_audited",
         "every order that ingest sent is known to audit, and no other",
@@ -316,6 +406,13 @@ CHECKS: tuple[Check, ...] = (
         "parts_move_what_was_ordered", "an unsplit order's part holds its lines", "fulfillment", _MOVES_WHAT_WAS_ORDERED
     ),
     same_in_both(
+        "shipped_as_sold",
+        "each line of a shipped order left in the quantity that the channel sold",
+        ("ingest", _SOLD_LINES),
+        ("fulfillment", _SHIPPED_LINES),
+    ),
+    Check("cancels_are_settled_once", "each line of a rejected order is settled in full, once", _cancellations),
+    same_in_both(
         "shipped_orders_leave_stock",
         "stock has let go of exactly what was shipped for each order",
         ("inventory", _CLOSED_ORDERS),
@@ -324,6 +421,7 @@ CHECKS: tuple[Check, ...] = (
     Check("waybills_are_unique", "no waybill number is on two parcels", _waybills, live=True),
     # Goods
     wrong_rows("counts_are_movements", "stock counts are the sum of their movements", "inventory", _COUNTS_ARE_MOVEMENTS),
+    wrong_rows("nothing_is_negative", "no count is negative, and no place promises more than it has", "inventory", _NEGATIVE),
     wrong_rows("pools_add_up", "what a pool may promise is what its places have less what is held", "inventory", _POOL_ADDS_UP),
     wrong_rows(
         "allocated_for_orders", "units allocated at a place are those of the orders there", "inventory", _ALLOCATED_FOR_ORDERS
@@ -347,9 +445,9 @@ CHECKS: tuple[Check, ...] = (
     # Books
     same_in_both(
         "paid_orders_are_posted",
-        "every received order has one voucher of its payment",
-        ("ingest", "SELECT order_id::text, '1' FROM channel_order WHERE state = 'sent'"),
-        ("ledger", "SELECT order_id::text, count(*)::text FROM voucher WHERE template = 'paid' GROUP BY order_id"),
+        "every received order has one voucher of its payment, over what is owed for it",
+        ("ingest", _OWED),
+        ("ledger", _PAID_TOTALS),
     ),
     same_in_both(
         "shipments_are_posted",

@@ -21,6 +21,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class TopicRecord:
+    partition: int
+    offset: int
     subject: str
     id: str
     digest: bytes
@@ -45,8 +47,8 @@ class Sources:
     databases: Mapping[str, asyncpg.Connection]
     topics: Topics
 
-    async def rows(self, service: str, sql: str) -> list[asyncpg.Record]:
-        return list(await self.databases[service].fetch(sql))
+    async def rows(self, service: str, sql: str, *values: object) -> list[asyncpg.Record]:
+        return list(await self.databases[service].fetch(sql, *values))
 
 
 _SUM = "SELECT count(*), sum(hashtextextended(key || '=' || value, 0)) FROM ({}) AS said (key, value)"

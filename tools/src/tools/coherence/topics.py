@@ -76,6 +76,8 @@ def _record(record: object) -> TopicRecord:
     headers = dict(record.headers)  # type: ignore[attr-defined]
     body: bytes = record.value or b""  # type: ignore[attr-defined]
     return TopicRecord(
+        partition=record.partition,  # type: ignore[attr-defined]
+        offset=record.offset,  # type: ignore[attr-defined]
         subject=headers.get("ce_subject", b"").decode(),
         id=headers.get("ce_id", b"").decode(),
         digest=hashlib.blake2b(headers.get("ce_type", b"") + body, digest_size=16).digest(),
