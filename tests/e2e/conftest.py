@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
 
 from tools.client import Clients
 from tools.sample.seed import seed_places, seed_rules, wait_for_places
@@ -16,7 +17,7 @@ from tools.stack import Stack
 
 # importmode=importlib puts no test folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
-from e2e_support import Publish, Shop, new_shop
+from e2e_support import Publish, Shop, Waiting, new_shop
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,8 +49,10 @@ async def publish(stack: Stack) -> AsyncIterator[Publish]:
     producer = AIOKafkaProducer(bootstrap_servers=stack.bootstrap_servers, acks="all")
     await producer.start()
 
-    async def put(topic: str, body: bytes, *, key: bytes = b"foreign", headers: dict[str, bytes] | None = None) -> None:
-        await producer.send_and_wait(
+    async def put(
+        topic: str, body: bytes, *, key: bytes = b"foreign", headers: dict[str, bytes] | None = None
+    ) -> RecordMetadata:
+        return await producer.send_and_wait(
             f"{stack.topic_prefix}{topic}", body, key=key, headers=list(headers.items()) if headers else None
         )
 
@@ -60,3 +63,14 @@ async def publish(stack: Stack) -> AsyncIterator[Publish]:
 @pytest.fixture
 def shop(oms: Clients) -> Shop:
     return new_shop(oms)
+
+
+@pytest_asyncio.fixture(scope="session", autouse=True)
+async def waiting(oms: Clients) -> Waiting:
+    """An order that is back-ordered from the session's beginning, and one that was delivered then."""
+    shop = new_shop(oms)
+    back_ordered, delivered = shop.order(await shop.stocked(0)), shop.order(await shop.stocked(1))
+    await shop.send(back_ordered, delivered)
+    await shop.reaches(back_ordered, "backordered")
+    await shop.reaches(delivered, "delivered")
+    return Waiting(shop, back_ordered, delivered)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from aiokafka.structs import RecordMetadata
+
 from tools.client import ApiError, Clients
 from tools.sample.goods import Good
 from tools.sample.orders import OrderMaker
@@ -17,7 +19,7 @@ from tools.sample.seed import seed_goods, seed_stock
 from tools.waiting import until
 
 SECONDS = 60.0
-Publish = Callable[..., Awaitable[None]]
+Publish = Callable[..., Awaitable[RecordMetadata]]
 _SERIAL = itertools.count(1)
 
 
@@ -84,6 +86,15 @@ class Shop:
             return found if len(found) >= count else []
 
         return await until(look, seconds=SECONDS, what=f"{count} vouchers of {order_id}")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Orders that no test touches any more."""
+
+    shop: Shop
+    back_ordered: dict[str, Any]
+    delivered: dict[str, Any]
 
 
 def body_of(order: dict[str, Any]) -> bytes:

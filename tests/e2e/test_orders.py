@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 from typing import Any
 from uuid import uuid4
@@ -23,11 +24,12 @@ async def test_an_order_becomes_a_parcel_and_three_vouchers(shop: Shop) -> None:
     good = await shop.stocked(5)
     order = shop.order(good, 2, freight_list_minor=800, paid_minor=10800)
     (result,) = await shop.send(order)
-    assert result["outcome"] == "accepted"
+    assert result["outcome"] in {"accepted", "parked"}  # It may overtake its item, on another topic, by a moment.
 
     detail = await shop.reaches(order, "delivered")
 
-    assert [entry["stage"] for entry in detail["timeline"] if entry["service"] != "ledger"] == [
+    stages = [entry["stage"] for entry in detail["timeline"] if entry["service"] != "ledger"]
+    assert [stage for stage in stages if stage != "parked"] == [
         "received", "cleared", "reserved", "routed", "allocated", "shipped", "delivered",
     ]  # fmt: skip
     vouchers = await shop.vouchers(result["order_id"], 3)
@@ -69,6 +71,7 @@ async def test_repeats_are_taken_once_however_they_come(shop: Shop, publish: Pub
 
 
 async def test_an_equal_version_with_other_content_is_flagged(shop: Shop) -> None:
+    """Fails when one of two contents wins in silence."""
     good = await shop.stocked(5)
     order = shop.order(good)
     await shop.send(order)
@@ -93,6 +96,7 @@ async def test_a_till_sale_skips_rules_and_routing_and_is_posted_at_once(shop: S
 
 
 async def test_a_pick_up_order_leaves_when_it_is_picked_up(shop: Shop) -> None:
+    """Fails when goods that lie ready are booked as gone, or stay after the buyer took them."""
     good = await shop.stocked(2, place_id="ST-BEIJING")
     order = shop.order(good, fulfilment={"kind": "pick_up", "place_id": "ST-BEIJING"})
     await shop.send(order)
@@ -181,13 +185,30 @@ async def test_bad_records_are_quarantined_and_the_next_one_flows(shop: Shop, pu
     good = await shop.stocked(1)
     order = shop.order(good)
     negative = shop.order(good) | {"lines": [{**order["lines"][0], "quantity": -4}]}
-    for body in (b"\x00\xff", b'{"channel": 1, "channel": 2}', body_of(negative), body_of(order)):
-        await publish("channel.orders", body, key=b"one partition")
+    bodies = (b"\x00\xff", b'{"channel": 1, "channel": 2}', body_of(negative), b"", body_of(order))
+    *bad, fine = [await publish("channel.orders", body, key=b"one partition") for body in bodies]
+    assert {record.partition for record in bad} == {fine.partition}
     await shop.reaches(order, "delivered")
-    rows = [row async for row in shop.oms.pages("ingest", "/v1/operations/quarantined")]
-    assert any("quantity" in row["field"] for row in rows)
-    assert all(row["reason_code"] and row["reason"] for row in rows)
-    assert len(rows) >= 3
+    rows = {(row["partition"], row["offset"]): row async for row in shop.oms.pages("ingest", "/v1/operations/quarantined")}
+    found = [rows[record.partition, record.offset] for record in bad]
+    assert all(row["reason_code"] and row["reason"] for row in found)
+    assert found[2]["field"] == "lines.0.quantity"
+    assert (fine.partition, fine.offset) not in rows
+
+
+async def test_a_field_that_ingest_does_not_know_stops_no_order_and_is_not_passed_on(
+    shop: Shop, stack: Stack, publish: Publish
+) -> None:
+    """Fails when a newer sender's order is refused on the topic, or what may be personal data leaves ingest in clear."""
+    good = await shop.stocked(1)
+    order = shop.order(good) | {"wechat_nick": "暗号玫瑰"}
+    order["lines"][0]["engraving"] = "暗号玫瑰"
+    await publish("channel.orders", body_of(order))
+    detail = await shop.reaches(order, "delivered")
+    records = await KafkaTopics(stack.bootstrap_servers, stack.topic_prefix).records("order.received")
+    (received,) = [record.body.decode() for record in records if record.subject == detail["order_id"]]
+    assert "暗号玫瑰" not in received
+    assert good.sku_id in received
 
 
 _BASE: dict[str, Any] = {
@@ -212,6 +233,7 @@ _BASE: dict[str, Any] = {
         (_BASE | {"lines": []}, 422, "lines"),
         (_BASE | {"lines": _BASE["lines"] * 501}, 422, "lines"),
         (_BASE | {"currency": "yuan"}, 422, "currency"),
+        (_BASE | {"notes": {"buyer_note": "长" * 400_000}}, 422, "notes.buyer_note"),
         (_BASE | {"placed_at": "0001-01-01T00:00:00Z"}, 422, "placed_at"),
         (b'{"channel": "a", "channel": "b"}', 400, None),
         (b'{"channel": "\\u0000"}', 400, None),
@@ -231,7 +253,7 @@ async def test_bad_input_is_a_problem_that_names_the_field(
         response = await client.post("/v1/orders", content=raw, headers=headers)
     assert response.status_code == status, response.text
     assert response.headers["content-type"].startswith("application/problem+json")
-    assert "…." not in response.text  # A limit that the text should name and does not.
+    assert not re.search(r"[a-z] …\.", response.text)  # A limit that the text should name and does not.
     if field is not None:
         assert field in {error["field"] for error in response.json()["errors"]}
 
@@ -244,6 +266,9 @@ async def test_who_may_do_what(stack: Stack) -> None:
             ("audit", "/v1/blacklist", {"reason": "x", "entries": [{"kind": "phone", "token": "t"}]}),
             ("inventory", "/v1/receipts", {"reference": "x", "place_id": "WH-HANGZHOU", "lines": []}),
         ]:
+            async with httpx.AsyncClient(trust_env=False) as keyless:
+                response = await keyless.post(f"{stack.urls[service]}{path}", json=body)
+            assert (response.status_code, response.headers["content-type"]) == (401, "application/problem+json")
             for caller, status in ((viewer, 403), (nobody, 401)):
                 with pytest.raises(ApiError) as refused:
                     await caller.post(service, path, body)
@@ -254,7 +279,8 @@ async def test_who_may_do_what(stack: Stack) -> None:
             assert refused.value.status == 401
 
 
-async def test_the_order_book_pages_filters_and_finds_what_is_stuck(shop: Shop) -> None:
+async def test_the_order_book_pages_and_filters(shop: Shop) -> None:
+    """Fails when a page repeats or skips an order, or a filter lets another stage through."""
     good = await shop.stocked(0)
     orders = [shop.order(good) for _ in range(5)]
     await shop.send(*orders)
@@ -263,8 +289,8 @@ async def test_the_order_book_pages_filters_and_finds_what_is_stuck(shop: Shop) 
     seen = [row async for row in shop.oms.pages("ingest", "/v1/orders", shop_id=shop.name, stage="backordered", limit=2)]
     assert {row["channel_order_no"] for row in seen} == {order["channel_order_no"] for order in orders}
     assert len(seen) == 5
-    stuck = await shop.oms.get("ingest", "/v1/orders", shop_id=shop.name, stuck_minutes=60)
-    assert stuck["items"] == []
+    assert (await shop.oms.get("ingest", "/v1/orders", shop_id=shop.name, stage="delivered"))["items"] == []
+    assert (await shop.oms.get("ingest", "/v1/orders", shop_id=shop.name, stuck_minutes=60))["items"] == []
     with pytest.raises(ApiError) as bad:
         await shop.oms.get("ingest", "/v1/orders", next="nonsense")
     assert bad.value.status == 422
