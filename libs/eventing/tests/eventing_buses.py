@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from contracts import Event
 from eventing import KafkaBroker, envelope
@@ -139,6 +140,8 @@ class RealBus:
         await admin.start()
         try:
             offsets = await admin.list_consumer_group_offsets(self.prefix + group)
+        except GroupCoordinatorNotAvailableError:  # A broker that has just started has no groups yet.
+            return {}
         finally:
             await admin.close()
         return {(where.topic.removeprefix(self.prefix), where.partition): at.offset for where, at in offsets.items()}
