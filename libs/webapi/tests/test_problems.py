@@ -140,7 +140,7 @@ async def test_texts_are_chinese_for_those_who_ask(http: httpx.AsyncClient, key:
     chinese = await post(http, key, {"lines": []}, **{"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"})
     assert english.json()["title"] == "The request is not valid"
     assert chinese.json()["title"] == "请求未通过校验"
-    assert chinese.json()["errors"][0]["reason"] == "长度必须为 1 …。"
+    assert chinese.json()["errors"][0]["reason"] == "允许长度：≥ 1。"
     assert chinese.headers["content-language"] == "zh"
     assert [preferred_language(text) for text in ("", "de", "en,zh", "zh;q=0.5,en", "zh-TW", "zh;q=x", "*")] == [
         "en", "en", "en", "en", "zh", "en", "en",

@@ -111,7 +111,7 @@ class LocalKafka:
         self._properties.write_text(settings, encoding="utf-8")
 
     async def _format(self, class_path: str) -> None:
-        options = ["-t", _cluster_id(), "-c", str(self._properties)]
+        options = [f"--cluster-id={_cluster_id()}", "-c", str(self._properties)]  # An id may begin with "-", as an option does.
         child = spawn(
             "kafka format",
             [*_java(class_path), "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", *options],

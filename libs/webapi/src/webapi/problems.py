@@ -207,7 +207,8 @@ def _shown(params: Mapping[str, object]) -> dict[str, object]:
     """pydantic's limits in one readable form."""
     low = params.get("ge", params.get("gt", params.get("min_length")))
     high = params.get("le", params.get("lt", params.get("max_length")))
-    limits = f"{'' if low is None else low} … {'' if high is None else high}".strip()
+    # Signs read the same in both languages; a half-open "1 …" reads as if something were missing.
+    limits = f"{low} … {high}" if None not in (low, high) else f"≥ {low}" if high is None else f"≤ {high}"
     if "lt" in params or "gt" in params:
         limits = " ".join(f"{sign} {params[name]}" for name, sign in (("gt", ">"), ("lt", "<")) if name in params)
     expected = params.get("expected", params.get("expected_tags", ""))
