@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 
 from tools.coherence.checks import CHECKS, SERVICES
-from tools.coherence.model import Check, Outcome, Sources, Topics
+from tools.coherence.model import Check, Outcome, Sources
 from tools.coherence.topics import KafkaTopics
 
 WAITED_FOR = ("consumers_caught_up", "outboxes_empty", "no_task_due", "nothing_parked", "reserved_orders_are_routed")
@@ -60,6 +60,3 @@ async def drained(
         if quiet == 2 or time.monotonic() > deadline:
             return busy
         await asyncio.sleep(POLL_SECONDS)
-
-
-__all__ = ["Topics", "drained", "open_sources", "run_checks"]

@@ -93,8 +93,8 @@ class Demo:
         try:
             servers = self._stack.bootstrap_servers
             sent = await send_over_kafka(servers, topic, [*script.over_kafka, *script.again, HALF_A_MESSAGE])
-            outcomes = await send_over_http(self._oms, script.over_http, lambda _: None)
-            again = await send_over_http(self._oms, script.again[:5], lambda _: None)
+            outcomes = await send_over_http(self._oms, script.over_http)
+            again = await send_over_http(self._oms, script.again[:5])
             await until(self._all_taken, seconds=SETTLE_SECONDS, what=f"{script.taken()} orders in the order book")
         finally:
             watching.cancel()
