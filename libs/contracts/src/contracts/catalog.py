@@ -43,7 +43,7 @@ class CatalogItem(Compacted):
     standard_cost_minor: MinorAmount
     currency: Currency = "CNY"
     bundle_parts: list[BundlePart] = Field(default_factory=list, max_length=50)
-    """Not empty: a bundle, which has no stock of its own."""
+    """Not empty: a bundle, which has no stock of its own. Bundles do not contain bundles."""
 
     @property
     def key(self) -> str:
@@ -101,8 +101,14 @@ class StockLevel(Compacted):
     """Held against the pool, not yet pinned to a place; 0 on place rows."""
     allocated: Count = 0
     short: Count = 0
+    safety: Count = 0
+    """Kept back by rule, not offered."""
+    damaged: Count = 0
+    """On the shelf, not for sale; not in on_hand."""
+    incoming: Count = 0
+    """Announced and not yet received; not in atp."""
     atp: Count
-    """Available to promise, never below 0."""
+    """Available to promise, never below 0: on_hand - allocated - reserved - short - safety. Of a bundle: whole sets."""
     counted_at: Moment
 
     @property

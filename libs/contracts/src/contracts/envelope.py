@@ -74,6 +74,9 @@ class Progress(Contract):
     """Why, as a stable reason code with an English and a Chinese text."""
     params: dict[str, Any] = Field(default_factory=dict)
     """What the reason's text names: place, waybill number, amounts. Never personal data. At most 1 KiB as JSON."""
+    attempt: Annotated[int, Field(strict=True, ge=0, lt=1000)] = 0
+    """The attempt (stock.reserved) that this report belongs to; 0 before there is one. A report of a later attempt outranks all
+    of an earlier one, so the book shows an order that came back from a place as reserved, not as routed."""
 
 
 class OrderEvent(Event):
@@ -82,6 +85,9 @@ class OrderEvent(Event):
     root_id: UUID
     order_id: UUID
     progress: Progress
+    replaces: list[UUID] = Field(default_factory=list, max_length=100)
+    """Orders whose place this one takes, together with its siblings: the parent of a whole split, the parents of a merge.
+    Stands on the first event of each new order; copied into the header `ce_replaces`."""
 
     @property
     def key(self) -> str:
@@ -92,7 +98,10 @@ class OrderEvent(Event):
         return str(self.order_id)
 
     def extensions(self) -> dict[str, str]:
-        return {"progress": self.progress.model_dump_json()}
+        extensions = {"progress": self.progress.model_dump_json()}
+        if self.replaces:
+            extensions["replaces"] = ",".join(map(str, self.replaces))
+        return extensions
 
 
 class Compacted(Event):

@@ -3,7 +3,7 @@
 No personal data: region codes, grades, tokens (keyed hashes) and masks stand for the receiver (design: personal data).
 """
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 from pydantic import Field
@@ -125,10 +125,18 @@ class Order(Contract):
     ship_before: Moment | None = None
     quality_flags: list[Code] = Field(default_factory=list)
     """What ingest found odd but not impossible: money_mismatch, version_conflict, …"""
+    again: Annotated[int, Field(strict=True, ge=0, le=999)] = 0
+    """How often the channel order was taken up again after a cancel; its order_id is then uuid5(first order, "again", n)."""
+    merged_with: list["Order"] = Field(default_factory=list, max_length=100)
+    """The blocks of the other parents of a merge; this block is the parent that was received first."""
 
 
 class PartLine(Contract):
-    """Units of one origin line that move together, with their share of the money."""
+    """Units of one origin line that move together, with their share of the money.
+
+    Identified by (origin_order_id, origin_line, sku_id): a bundle's line becomes one part line per SKU in it, counted in units
+    of that SKU.
+    """
 
     origin_order_id: UUID
     origin_line: int = Field(strict=True, ge=1)
@@ -140,6 +148,35 @@ class PartLine(Contract):
     unit_weight_grams: Count
     unit_cost_minor: MinorAmount | None = None
     """Stamped at allocation by inventory, the owner of costs; None before."""
+
+    @property
+    def key(self) -> "LineKey":
+        return LineKey(self.origin_order_id, self.origin_line, self.sku_id)
+
+    def divide(self, quantity: int) -> tuple["PartLine", "PartLine"]:
+        """The first `quantity` units and the rest, 0 < quantity < all; every fen stands on one side, the odd one on the rest.
+
+        The one rule by which money follows goods, whoever splits.
+        """
+        if not 0 < quantity < self.quantity:
+            raise ValueError(f"{quantity} of {self.quantity} units leave nothing on one side")
+        taken = {name: getattr(self, name) * quantity // self.quantity for name in _SHARED}
+        rest = {name: getattr(self, name) - taken[name] for name in _SHARED}
+        return (
+            self.model_copy(update={"quantity": quantity, **taken}),
+            self.model_copy(update={"quantity": self.quantity - quantity, **rest}),
+        )
+
+
+_SHARED = ("paid_minor", "receivable_minor", "tax_minor")
+
+
+class LineKey(NamedTuple):
+    """What names units of a line in requests, answers and returns."""
+
+    origin_order_id: UUID
+    origin_line: int
+    sku_id: str
 
 
 class PartFreight(Contract):

@@ -6,18 +6,33 @@ from contracts.catalog import CatalogItem, CatalogLocation, StockLevel
 from contracts.envelope import Event
 from contracts.intake import ChannelOrder
 from contracts.spine import (
+    AllocatedOrderChanged,
+    AllocationReturned,
+    CancelForwarded,
     CancellationSettled,
+    CancelRequested,
+    CancelWithdrawn,
+    ChangeForwarded,
+    ChangeRequested,
+    ChangeSettled,
     OrderAudited,
     OrderHeld,
     OrderReceived,
     OrderRouted,
+    ReceiptConfirmed,
     ReceiverSealed,
+    RefundSettled,
+    ReturnReceived,
     ShipmentCreated,
     ShipmentProgressed,
+    StockAdjusted,
     StockAllocated,
     StockBackordered,
     StockReserved,
+    StopAnswered,
+    StopRequested,
     VoucherPosted,
+    WithdrawalForwarded,
 )
 
 DEFAULT_ORDER_PARTITIONS = 24
@@ -61,7 +76,7 @@ TOPICS: dict[str, Topic] = {
         ),
         Topic(
             name="order.received",
-            events=(OrderReceived,),
+            events=(OrderReceived, CancelRequested, CancelWithdrawn, ChangeRequested, ReceiptConfirmed),
             key=_ROOT,
             writers=("ingest",),
             readers=("audit", "ledger", "ingest"),
@@ -76,7 +91,13 @@ TOPICS: dict[str, Topic] = {
             compacted=True,
         ),
         Topic(name="order.held", events=(OrderHeld,), key=_ROOT, writers=("audit",), readers=("ingest",)),
-        Topic(name="order.audited", events=(OrderAudited,), key=_ROOT, writers=("audit",), readers=("inventory", "ingest")),
+        Topic(
+            name="order.audited",
+            events=(OrderAudited, CancelForwarded, WithdrawalForwarded, ChangeForwarded),
+            key=_ROOT,
+            writers=("audit",),
+            readers=("inventory", "ingest"),
+        ),
         Topic(
             name="stock.reserved",
             events=(StockReserved,),
@@ -88,10 +109,17 @@ TOPICS: dict[str, Topic] = {
         Topic(name="order.routed", events=(OrderRouted,), key=_ROOT, writers=("router",), readers=("inventory", "ingest")),
         Topic(
             name="stock.allocated",
-            events=(StockAllocated,),
+            events=(StockAllocated, StopRequested, AllocatedOrderChanged),
             key=_ROOT,
             writers=("inventory",),
             readers=("fulfillment", "ingest"),
+        ),
+        Topic(
+            name="allocation.returned",
+            events=(AllocationReturned, StopAnswered),
+            key=_ROOT,
+            writers=("fulfillment",),
+            readers=("inventory", "ingest"),
         ),
         Topic(
             name="shipment.created",
@@ -109,10 +137,25 @@ TOPICS: dict[str, Topic] = {
         ),
         Topic(
             name="cancellation.settled",
-            events=(CancellationSettled,),
+            events=(CancellationSettled, ChangeSettled),
             key=_ROOT,
-            writers=("audit", "inventory", "ingest"),
+            writers=("ingest", "audit", "inventory", "fulfillment"),
             readers=("ingest",),
+        ),
+        Topic(
+            name="return.received",
+            events=(ReturnReceived,),
+            key=_ROOT,
+            writers=("fulfillment",),
+            readers=("inventory", "ledger", "ingest"),
+        ),
+        Topic(name="refund.settled", events=(RefundSettled,), key=_ROOT, writers=("ingest",), readers=("ledger", "ingest")),
+        Topic(
+            name="stock.adjusted",
+            events=(StockAdjusted,),
+            key="stock document id",
+            writers=("inventory",),
+            readers=("ledger", "external"),
         ),
         Topic(
             name="voucher.posted",
