@@ -141,6 +141,7 @@ async def reject_order(work: UnitOfWork, order_id: UUID, *, by: str, reason: str
                     SettledLine(
                         origin_order_id=line.origin_order_id,
                         origin_line=line.origin_line,
+                        sku_id=line.sku_id,
                         cancelled=line.quantity,
                         code="order_rejected",
                     )
