@@ -88,6 +88,11 @@ class TroubleError(Exception):
     """What the handler raises when it is asked to."""
 
 
+def never_mind(asked: Received[NumberAsked], head: Received[None]) -> bool:
+    """A number that starts all over, where a told one waits first."""
+    return asked.event.number == 0 and head.type == "NumberTold"
+
+
 class Teller:
     """The handlers; `trouble_is_over` cures the poison."""
 
@@ -160,7 +165,13 @@ def build(teller: Teller | None = None, *, engine: Any, settings: RuntimeSetting
         engine=engine,
         tables=eventing.tables.define(MetaData()),
         consumers=[
-            Consumer("main", routes=[Route(NumberTold, teller.on_number_told), Route(NumberAsked, teller.on_number_asked)])
+            Consumer(
+                "main",
+                routes=[
+                    Route(NumberTold, teller.on_number_told),
+                    Route(NumberAsked, teller.on_number_asked, supersedes=never_mind),
+                ],
+            )
         ],
         compacted=[CompactedRoute(WordKnown, teller.apply_words)],
         settings=settings,

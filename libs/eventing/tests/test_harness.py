@@ -117,6 +117,33 @@ async def test_what_follows_a_parked_record_waits_and_is_drained_in_order(
     assert await count(engine, "parked_record") == 0
 
 
+async def test_a_record_that_supersedes_its_stash_discards_it(harness: Harness, engine: AsyncEngine) -> None:
+    """Fails when a cancel queues behind the order that it cancels: it would wait for a person for nothing."""
+    await harness.receive([told("a", 1, trouble="raise"), told("a", 2), told("b", 1, trouble="raise"), told("b", 2)])
+    result = await harness.receive([told("a", 3), NumberAsked(name="a", number=0), told("a", 4), told("b", 3)])
+    assert [event.number for event in result.emitted if isinstance(event, NumberKept)] == [0, 4]
+    assert await kept(engine, "a") == [0, 4]
+    (left,) = await harness.runtime.operations.list_parked(10)
+    assert (left.key, left.records) == ("b", 3)
+    assert await count(engine, "parked_record") == 3
+
+
+async def test_a_record_supersedes_what_was_refused_in_its_own_batch(harness: Harness, engine: AsyncEngine) -> None:
+    """Fails when only stashes of earlier batches are looked at."""
+    result = await harness.receive([told("a", 1, trouble="raise"), told("a", 2), NumberAsked(name="a", number=0)])
+    assert await kept(engine) == [0]
+    assert (result.parked, await count(engine, "parked_key"), await count(engine, "parked_record")) == ([], 0, 0)
+
+
+async def test_a_record_that_does_not_supersede_queues_like_any_other(harness: Harness, engine: AsyncEngine) -> None:
+    """Fails when the service is not asked: a part cancel would throw the order away."""
+    await harness.receive([told("a", 1, trouble="raise")])
+    later = await harness.receive([NumberAsked(name="a", number=7)])
+    assert [fated.key for fated in later.queued] == ["a"]
+    await harness.receive([NumberAsked(name="c", number=5, trouble="raise"), NumberAsked(name="c", number=0)])
+    assert await kept(engine) == []
+
+
 async def test_a_redelivered_parked_record_is_not_parked_twice(harness: Harness, engine: AsyncEngine) -> None:
     """Fails when parking does not claim the inbox row."""
     bad = told("a", 1, trouble="raise")

@@ -59,6 +59,8 @@ class CancelRequested(OrderEvent):
 
     request_id: UUID
     lines: list[OriginQuantity] = Field(min_length=1, max_length=1000)
+    whole: bool = False
+    """All that the order ever had: a stage that could not take the order yet drops it unseen, and settles this."""
     reason: Code
     """buyer_asked | closed_by_channel | line_refunded | order_rejected | operator | …"""
     requested_by: Text
@@ -185,6 +187,8 @@ class CancelForwarded(OrderEvent):
 
     request_id: UUID
     lines: list[OriginQuantity] = Field(min_length=1, max_length=1000)
+    whole: bool = False
+    """As in CancelRequested, where audit held nothing of the order any more and has not merged it."""
     reason: Code
     requested_by: Text
 

@@ -15,7 +15,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import text
@@ -26,6 +26,7 @@ from eventing.breaker import Breaker
 from eventing.broker import Record
 from eventing.clock import Clock, IdSource
 from eventing.crash import CrashPoints
+from eventing.envelope import Received
 from eventing.errors import (
     CANCELLED,
     DEADLOCK,
@@ -40,7 +41,7 @@ from eventing.observe import Observer
 from eventing.parking import Expectation, OpenKey
 from eventing.partitions import InboxDays
 from eventing.reading import Fault, Item, Reader
-from eventing.routes import AnyRoute, Consumer, Waiting
+from eventing.routes import AnyRoute, Consumer, Route, Waiting
 from eventing.sealing import Sealer
 from eventing.work import UnitOfWork
 
@@ -310,7 +311,16 @@ class Processor:
         refused: list[Item] = []
         running: set[str] = set()
         held_back: dict[str, str] = {}
+        superseded: set[str] = set()
+        heads = await self._stash_heads(live, stashed, connection)
         for item in live:
+            if item.key in heads and _supersedes(item, heads[item.key]):
+                superseded.add(item.key)
+                stashed.discard(item.key)
+                opened.pop(item.key, None)
+                queued = [other for other in queued if other.key != item.key]
+                refused = [other for other in refused if other.key != item.key]
+                del heads[item.key]
             if item.key in stashed or item.key in opened or item.key in held_back:
                 queued.append(item)
             elif item.fault is not None:
@@ -321,12 +331,17 @@ class Processor:
                         self._breaker.about_to_park(item)
                     opened[item.key] = OpenKey(item.key, "parked", item.fault, item.record.topic)
                     refused.append(item)
+                    if item.received is not None:
+                        heads[item.key] = item.received
             elif item.key in cautious and item.key in running:
                 held_back[item.key] = item.record.topic
                 queued.append(item)
             else:
                 running.add(item.key)
                 runnable.append(item)
+        if superseded:
+            await parking.discard(connection, name, sorted(superseded))
+            outcome.discarded += len(superseded)
         waiting, overtaken = await self.run_handlers(runnable, work, outcome)
         expectations: list[Expectation] = []
         for item, answer in waiting:
@@ -354,6 +369,17 @@ class Processor:
         outcome.quarantined += added
         for item in added:
             notify(item, work, service=self.tools.service, consumer=self.consumer.name)
+
+    async def _stash_heads(
+        self, live: Sequence[Item], stashed: Collection[str], connection: AsyncConnection
+    ) -> dict[str, Received[Any]]:
+        """The envelopes of the first stashed records, of keys for which a record that may supersede them has come."""
+        keys = {item.key for item in live if item.key in stashed and isinstance(item.route, Route) and item.route.supersedes}
+        if not keys:
+            return {}
+        firsts = await parking.load(connection, self.consumer.name, sorted(keys), per_key=1, sealer=self.tools.sealer)
+        items = {first.key: self.reader.read(first.record, now=None, oldest=None) for first in firsts}
+        return {key: item.received for key, item in items.items() if item is not None and item.received is not None}
 
     async def run_handlers(
         self, items: list[Item], work: UnitOfWork, outcome: Outcome
@@ -449,6 +475,12 @@ def _judge_again(item: Item, known_hash: bytes, live: list[Item], outcome: Outco
     else:
         item.fault = Fault("id_conflict", "another record with this id has other content", "ce_id")
         live.append(item)
+
+
+def _supersedes(item: Item, head: Received[Any]) -> bool:
+    if item.fault is not None or item.received is None or not isinstance(item.route, Route) or item.route.supersedes is None:
+        return False
+    return item.route.supersedes(item.received, head)
 
 
 def _match(batch: Sequence[Item], answers: Collection[Waiting]) -> list[tuple[Item, Waiting]]:

@@ -38,6 +38,10 @@ class Route(Generic[E]):
 
     event: type[E]
     handler: Handler[E]
+    supersedes: Callable[[Received[E], Received[None]], bool] | None = None
+    """Asked when such a record comes for a key that has a stash, with the envelope of the first record there: whether it
+    makes all that waits there pointless. Then the stash is discarded and the record handled, by a handler that never saw it.
+    """
 
     @property
     def topic(self) -> str:
