@@ -140,7 +140,7 @@ def build(settings: Settings, role: ProcessRole) -> FastAPI:
         settings=settings,
         role=role,
         lifespan=lifespan,
-        routers=[api.router, operator_routes(api.runtime_of, tables.manual_act)],
+        routers=[*api.ROUTERS, operator_routes(api.runtime_of, tables.manual_act)],
         ready_checks=ready_checks,
     )
 

@@ -16,7 +16,7 @@ from eventing.errors import InvalidRecordError
 from ingest import store
 from ingest.domain.identity import record_id_of
 from ingest.intake import Arrival, Gateway
-from ingest.store import Entry
+from ingest.store.book import Entry
 from ingest.tables import idempotency_key
 from webapi.idempotency import SWEEP_ROWS, sweep_idempotency_keys
 
@@ -55,24 +55,24 @@ class Handlers:
 
     async def on_catalog_items(self, items: Sequence[CatalogItem], work: UnitOfWork) -> None:
         """Copy the catalogue, and wake parked orders that wait for these items."""
-        await store.put_items(work, items)
+        await store.catalog.put_items(work, items)
         skus = {item.sku_id for item in items if not item.deleted}
         # Either an order in the making holds this lock, and is parked when we look; or it looks after us and finds the item.
         await work.arrived(ITEM, skus)
-        waited_for = await store.find_waited_for(work, skus)
+        waited_for = await store.orders.find_waited_for(work, skus)
         work.add_tasks(NewTask(WAKE, sku, work.now) for sku in waited_for)
 
     async def on_wake_due(self, tasks: Sequence[Task], work: UnitOfWork) -> None:
         """Decide again about orders whose item has come; as many as one transaction should hold."""
         skus = {task.key for task in tasks}
-        order_ids = await store.find_parked_by_sku(work, skus, most=self._wake_batch)
+        order_ids = await store.orders.find_parked_by_sku(work, skus, most=self._wake_batch)
         outcomes = await self._gateway.reconsider(order_ids, work)
         if len(order_ids) == self._wake_batch and any(outcome.outcome != "parked" for outcome in outcomes.values()):
             work.add_tasks(NewTask(WAKE, sku, work.now) for sku in skus)
 
     async def on_progress(self, received: Sequence[Received[Any]], work: UnitOfWork) -> None:
         """Fold what any stage says of an order into the book. Reads headers only."""
-        await store.add_progress(work, [entry for record in received if (entry := entry_of(record)) is not None])
+        await store.book.add_progress(work, [entry for record in received if (entry := entry_of(record)) is not None])
 
     def _arrival(self, order: ChannelOrder) -> Arrival:
         """What `identify` found a moment ago, or a fresh look. An arrival keeps its order alive, so ids are not used twice."""

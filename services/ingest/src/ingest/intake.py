@@ -44,7 +44,9 @@ from ingest.domain.arrival import (
 from ingest.domain.identity import order_id_of
 from ingest.domain.money import ImpossibleMoney, LineMoney, PricedOrder, price_order
 from ingest.privacy import Envelope, Tokens, destination_of, note_flags_of
-from ingest.store import Entry, Item, OrderRow
+from ingest.store.book import Entry
+from ingest.store.catalog import Item
+from ingest.store.orders import OrderRow
 
 CANONICAL_LIMIT_BYTES = 96 * 1024
 SERVICE = "ingest"
@@ -114,7 +116,7 @@ class Gateway:
                 change = firsts[arrival.order_id] = self._first(arrival, items, work)
                 first_at[arrival.order_id] = position
                 outcomes[position] = _outcome(change.row)
-        added = await store.add_orders(work, [change.row for change in firsts.values()])
+        added = await store.orders.add_orders(work, [change.row for change in firsts.values()])
         changes = [change for order_id, change in firsts.items() if order_id in added]
         later = [
             (position, arrival)
@@ -123,7 +125,7 @@ class Gateway:
         ]
         updated: dict[UUID, OrderRow] = {}
         if later:
-            rows = await store.lock_orders(work, {arrival.order_id for _, arrival in later})
+            rows = await store.orders.lock_orders(work, {arrival.order_id for _, arrival in later})
             for order_id in rows.keys() & added:
                 rows[order_id] = firsts[order_id].row  # Written a moment ago, here: with the block that is not stored yet.
             for position, arrival in later:
@@ -131,10 +133,10 @@ class Gateway:
                 if later_change is not None:
                     changes.append(later_change)
                     updated[arrival.order_id] = rows[arrival.order_id] = later_change.row
-            await store.update_orders(work, list(updated.values()))
+            await store.orders.update_orders(work, list(updated.values()))
         written = {change.row.order_id: change.row for change in changes}
-        await store.put_documents(work, list(written.values()))
-        await store.set_missing_skus(
+        await store.orders.put_documents(work, list(written.values()))
+        await store.orders.set_missing_skus(
             work, [row for row in written.values() if row.missing_skus or row.order_id in updated], were_there=bool(updated)
         )
         await self._tell(changes, work)
@@ -142,9 +144,9 @@ class Gateway:
 
     async def reconsider(self, order_ids: Collection[UUID], work: UnitOfWork) -> dict[UUID, Outcome]:
         """Decide again about parked orders, from their latest version and today's catalogue; others are left alone."""
-        rows = await store.lock_orders(work, order_ids)
+        rows = await store.orders.lock_orders(work, order_ids)
         parked = {order_id: row for order_id, row in rows.items() if row.state is State.PARKED}
-        sealed = await store.find_sealed(work, parked)
+        sealed = await store.orders.find_sealed(work, parked)
         arrivals = {
             order_id: self._stored(row, self._envelope.open(sealed[order_id], str(order_id)))
             for order_id, row in parked.items()
@@ -156,18 +158,18 @@ class Gateway:
             if (change.row.state, change.row.code, change.row.missing_skus) != (row.state, row.code, ()):
                 changes.append(change)
         changed = [change.row for change in changes]
-        await store.update_orders(work, changed)
-        await store.put_documents(work, changed)
-        await store.set_missing_skus(work, changed, were_there=True)
+        await store.orders.update_orders(work, changed)
+        await store.orders.put_documents(work, changed)
+        await store.orders.set_missing_skus(work, changed, were_there=True)
         await self._tell(changes, work)
         return {order_id: _outcome(row) for order_id, row in {**parked, **{row.order_id: row for row in changed}}.items()}
 
     async def _items(self, skus: set[str], work: UnitOfWork) -> dict[str, Item]:
-        items = await store.find_items(work, skus)
+        items = await store.catalog.find_items(work, skus)
         if missing := skus - items.keys():
             # From here on nobody brings these items in unseen: looking again tells for good.
             await work.expect("catalog_item", missing)
-            items.update(await store.find_items(work, missing))
+            items.update(await store.catalog.find_items(work, missing))
         return items
 
     def _stored(self, row: OrderRow, canonical: bytes) -> Arrival:
@@ -366,7 +368,7 @@ class Gateway:
         return Entry(order_id, order_id, SERVICE, row.step, work.new_id(), stage, code, told, "", work.now)
 
     async def _tell(self, changes: Sequence[_Change], work: UnitOfWork) -> None:
-        await store.add_progress(work, [entry for change in changes for entry in change.entries])
+        await store.book.add_progress(work, [entry for change in changes for entry in change.entries])
         work.emit(event for change in changes for event in change.events)
 
 

@@ -116,7 +116,7 @@ def built(settings: Settings) -> FastAPI:
         title="Ingest",
         version="test",
         settings=settings,
-        routers=[api.router, operator_routes(api.runtime_of, tables.manual_act)],
+        routers=[*api.ROUTERS, operator_routes(api.runtime_of, tables.manual_act)],
     )
 
 
