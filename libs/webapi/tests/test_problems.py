@@ -187,6 +187,16 @@ async def test_every_refusal_is_a_problem(
     assert_problem(await http.request(method, path, headers=key("admin")), status, code)
 
 
+async def test_a_misspelt_parameter_is_named_and_the_known_ones_are_told(http: httpx.AsyncClient, key: Key) -> None:
+    """Fails when unknown parameters are ignored: a misspelt filter would answer with everything. Its value is not repeated."""
+    answer = await http.get("/v1/things/a?att=13812345678&13812345678=1", headers=key("viewer"))
+    body = assert_problem(answer, 422, "invalid_request")
+    assert [error["code"] for error in body["errors"]] == ["parameter_unknown", "parameter_unknown"]
+    assert body["errors"][0]["field"] == "att"
+    assert "at" in body["errors"][0]["reason"].split(": ")[1].rstrip(".").split(", ")
+    assert "13812345678" not in answer.text
+
+
 async def test_retry_after_and_allow_are_kept(http: httpx.AsyncClient, key: Key) -> None:
     """Fails when a caller is not told when to come back, or what is allowed."""
     busy = await http.get("/v1/things/busy", headers=key("viewer"))
@@ -211,12 +221,14 @@ async def test_a_span_names_the_route_and_nothing_of_the_input(
 ) -> None:
     """Fails when paths, queries or exception texts leave with the traces, or the framework adds spans of its own."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(make_app()), base_url="http://test") as http:
-        await http.get("/v1/things/broken?at=2026-01-31T00:00:00Z&name=13812345678", headers=key("viewer"))
+        await http.get("/v1/things/broken?at=2026-01-31T00:00:00Z", headers=key("viewer"))
+        await http.get("/v1/things/a?name=13812345678", headers=key("viewer"))
         await http.get("/livez")
-    (span,) = spans.get_finished_spans()
-    assert span.name == "GET /v1/things/{thing_id}"
-    assert "13812345678" not in span.to_json()
-    assert dict(span.attributes or {}) == {"http.response.status_code": 500, "http.route": "/v1/things/{thing_id}"}
+    broken, misspelt = spans.get_finished_spans()
+    for span, status in ((broken, 500), (misspelt, 422)):
+        assert span.name == "GET /v1/things/{thing_id}"
+        assert "13812345678" not in span.to_json()
+        assert dict(span.attributes or {}) == {"http.response.status_code": status, "http.route": "/v1/things/{thing_id}"}
 
 
 @pytest.mark.usefixtures("spans")

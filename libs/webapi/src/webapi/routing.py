@@ -1,19 +1,21 @@
 """Routes that check before they read: first the caller, then the size, then the JSON, then the model."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from telemetry import mask_text
 from webapi.callers import Requires, roles_of
-from webapi.problems import Problem
+from webapi.problems import FieldError, Problem
 from webapi.strictjson import parse_json
 
 MEBIBYTE = 1024 * 1024
@@ -84,12 +86,15 @@ class StrictRoute(APIRoute):
         guards = [call for call in calls if isinstance(call, Requires)]
         limits = [call.limit_bytes for call in calls if isinstance(call, BodyLimit)]
         takes_body = self.body_field is not None
+        known = frozenset(_query_names(self.dependant))
 
         async def strict(request: Request) -> Response:
             for guard in guards:
                 await guard(request)
             if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
                 raise Problem("nul_character", status=400)
+            if not known.issuperset(request.query_params):
+                raise _unknown_parameters(request, known)
             own = StrictRequest(request.scope, request.receive)
             own.limit_bytes = limits[0] if limits else DEFAULT_BODY_BYTES
             # Read here, not in FastAPI, which would turn our problems into its own error.
@@ -145,6 +150,25 @@ def documented_routes(routes: list[BaseRoute]) -> Iterator[tuple[RouteContext, t
     for context in iter_route_contexts(routes):
         if isinstance(context.original_route, StrictRoute) and context.original_route.include_in_schema:
             yield context, declared_roles(context) or ()
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    for field in dependant.query_params:
+        model = field.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            yield from (info.alias or name for name, info in model.model_fields.items())
+        else:
+            yield field.alias
+    for dependency in dependant.dependencies:
+        yield from _query_names(dependency)
+
+
+def _unknown_parameters(request: Request, known: Collection[str]) -> Problem:
+    """A misspelt filter would otherwise answer with everything."""
+    params = {"known": ", ".join(sorted(known)) or "-"}
+    unknown = dict.fromkeys(name for name in request.query_params if name not in known)
+    errors = [FieldError(mask_text(name[:64]), "parameter_unknown", params) for name in unknown]
+    return Problem("invalid_request", status=422, errors=errors)
 
 
 def _calls(dependant: Dependant) -> Iterator[object]:

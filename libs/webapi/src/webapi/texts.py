@@ -171,6 +171,7 @@ register_texts(
         # Fields
         "field_missing": ("Is required.", "必填。"),
         "field_unknown": ("Is not known here; remove it.", "未知字段，请删除。"),
+        "parameter_unknown": ("Is no parameter of this route; known are: {known}.", "此接口没有该参数，可用参数：{known}。"),
         "not_an_integer": ("Must be a whole number, without quotes.", "必须是整数，不加引号。"),
         "not_a_number": ("Must be a finite number, without quotes.", "必须是有限数值，不加引号。"),
         "not_a_text": ("Must be a text.", "必须是文本。"),
