@@ -119,10 +119,10 @@ async def seed(harness: Harness, *, skus: int, places: int, units: int) -> None:
         flags = {"handling_cost_minor": 0, "paused": False, "ships": True, "pick_up": False}
         await catalogue.save_locations(work, [a_place(f"P{number}") | defaults | flags for number in range(places)])
         await work.connection.exec_driver_sql(
-            "INSERT INTO place_stock SELECT sku_id, place_no, $1, 0, 0, 1 FROM item, location", (units,)
+            "INSERT INTO place_stock SELECT sku_id, place_no, $1, 0, 0, 0, 0, 0, 1 FROM item, location", (units,)
         )
         await work.connection.exec_driver_sql(
-            "INSERT INTO pool_stock SELECT sku_id, 'main', $1, 0, false, 1 FROM item", (units * places,)
+            "INSERT INTO pool_stock SELECT sku_id, 'main', $1, 0, false, 0, 1 FROM item", (units * places,)
         )
 
 

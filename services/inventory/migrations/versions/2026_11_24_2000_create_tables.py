@@ -67,6 +67,7 @@ TABLES: Sequence[str] = (
         free integer NOT NULL CHECK (free >= 0),
         overpromised integer NOT NULL CHECK (overpromised >= 0),
         waking boolean NOT NULL,
+        safety integer NOT NULL CHECK (safety >= 0),
         version bigint NOT NULL,
         PRIMARY KEY (sku_id, pool_id),
         CHECK (free = 0 OR overpromised = 0)
@@ -79,6 +80,9 @@ TABLES: Sequence[str] = (
         on_hand integer NOT NULL CHECK (on_hand >= 0),
         allocated integer NOT NULL CHECK (allocated >= 0),
         short integer NOT NULL CHECK (short >= 0),
+        damaged integer NOT NULL CHECK (damaged >= 0),
+        safety integer NOT NULL CHECK (safety >= 0),
+        incoming integer NOT NULL CHECK (incoming >= 0),
         version bigint NOT NULL,
         PRIMARY KEY (sku_id, place_no),
         CHECK (allocated <= on_hand)
@@ -99,17 +103,21 @@ TABLES: Sequence[str] = (
         subject_id uuid NOT NULL,
         cause_id uuid NOT NULL,
         line integer NOT NULL,
-        kind text NOT NULL CHECK (kind IN ('received', 'adjusted', 'handed_over', 'allocated', 'shipped')),
+        kind text NOT NULL CHECK (kind IN (
+            'received', 'adjusted', 'counted', 'regraded', 'transfer_out', 'transfer_in', 'handed_over', 'allocated', 'shipped',
+            'returned', 'sent_back'
+        )),
         sku_id text COLLATE "C" NOT NULL,
         place_no integer NOT NULL,
         on_hand integer NOT NULL,
         allocated integer NOT NULL,
         short integer NOT NULL,
+        damaged integer NOT NULL,
         unit_cost_minor bigint,
         reason_code text,
         moved_at timestamptz NOT NULL,
-        CONSTRAINT movement_effect_key UNIQUE (subject_id, cause_id, line),
-        CHECK (on_hand <> 0 OR allocated <> 0 OR short <> 0)
+        CONSTRAINT movement_effect_key UNIQUE (subject_id, cause_id, line, sku_id),
+        CHECK (on_hand <> 0 OR allocated <> 0 OR short <> 0 OR damaged <> 0)
     )
     """,
     "CREATE INDEX movement_by_sku ON movement (sku_id, movement_id)",

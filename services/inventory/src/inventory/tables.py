@@ -84,6 +84,7 @@ pool_stock = Table(
     Column("free", Integer, nullable=False),
     Column("overpromised", Integer, nullable=False),
     Column("waking", Boolean, nullable=False),
+    Column("safety", Integer, nullable=False),
     Column("version", BigInteger, nullable=False),
 )
 
@@ -95,6 +96,10 @@ place_stock = Table(
     Column("on_hand", Integer, nullable=False),
     Column("allocated", Integer, nullable=False),
     Column("short", Integer, nullable=False),
+    Column("damaged", Integer, nullable=False),
+    # What the safety rules keep back here, and what is announced or on its way here: copies, kept by their own documents.
+    Column("safety", Integer, nullable=False),
+    Column("incoming", Integer, nullable=False),
     Column("version", BigInteger, nullable=False),
 )
 
@@ -123,10 +128,11 @@ movement = Table(
     Column("on_hand", Integer, nullable=False),
     Column("allocated", Integer, nullable=False),
     Column("short", Integer, nullable=False),
+    Column("damaged", Integer, nullable=False),
     Column("unit_cost_minor", BigInteger),
     Column("reason_code", Text),
     Column("moved_at", DateTime(timezone=True), nullable=False),
-    UniqueConstraint("subject_id", "cause_id", "line", name="movement_effect_key"),
+    UniqueConstraint("subject_id", "cause_id", "line", "sku_id", name="movement_effect_key"),
     Index("movement_by_sku", "sku_id", "movement_id"),
 )
 

@@ -14,23 +14,30 @@ class Change(NamedTuple):
     on_hand: int = 0
     allocated: int = 0
     short: int = 0
+    damaged: int = 0
 
     @property
-    def available(self) -> int:
-        return self.on_hand - self.allocated - self.short
+    def counted(self) -> int:
+        """What it does to the units on the shelf."""
+        return self.on_hand - self.short
+
+    def __add__(self, other: tuple[int, ...]) -> "Change":  # type: ignore[override]  # Sums, where a tuple would append.
+        return Change(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 @dataclass(slots=True)
 class PlaceCount:
-    """One SKU at one place: 0 ≤ allocated ≤ on_hand, short ≥ 0.
+    """One SKU at one place: 0 ≤ allocated ≤ on_hand, short ≥ 0, damaged ≥ 0.
 
     `short` is what is promised to orders there and known not to be there: a count found less, or the till sold it. The
     units really on the shelf are `on_hand - short`; keeping the two apart lets `allocated ≤ on_hand` stay a hard check.
+    `damaged` units lie there too, are not for sale and not in on_hand.
     """
 
     on_hand: int = 0
     allocated: int = 0
     short: int = 0
+    damaged: int = 0
 
     @property
     def available(self) -> int:
@@ -62,10 +69,39 @@ class PlaceCount:
             raise StockError(f"{quantity} to ship, {self.allocated} allocated")
         return self._apply(Change(on_hand=-quantity, allocated=-quantity))
 
+    def release(self, quantity: int) -> Change:
+        """Units that the place will not ship for their order; what is short is paid off with them first."""
+        if quantity > self.allocated:
+            raise StockError(f"{quantity} to release, {self.allocated} allocated")
+        paid_off = min(self.short, quantity)
+        return self._apply(Change(on_hand=-paid_off, allocated=-quantity, short=-paid_off))
+
+    def damage(self, quantity: int) -> Change:
+        """Good units turn out not to be for sale."""
+        return self.remove(quantity) + self._apply(Change(damaged=quantity))
+
+    def repair(self, quantity: int) -> Change:
+        """Units that were not for sale are good after all."""
+        return self.scrap(quantity) + self.add(quantity)
+
+    def put_aside(self, quantity: int) -> Change:
+        """Units came that are not for sale."""
+        return self._apply(Change(damaged=quantity))
+
+    def scrap(self, quantity: int) -> Change:
+        if quantity > self.damaged:
+            raise StockError(f"{quantity} to scrap, {self.damaged} damaged")
+        return self._apply(Change(damaged=-quantity))
+
+    def disprove(self) -> Change:
+        """More has left the shelf than was counted on it: so much of `short` was wrong."""
+        return self._apply(Change(short=-min(self.short, max(0, -self.counted))))
+
     def _apply(self, change: Change) -> Change:
         self.on_hand += change.on_hand
         self.allocated += change.allocated
         self.short += change.short
+        self.damaged += change.damaged
         return change
 
 
@@ -82,6 +118,12 @@ class PoolCount:
     """Promised beyond what is left, because goods vanished as a fact. Never together with free > 0."""
     waking: bool = False
     """More came in while orders wait: until the wake pass has run, new demand queues behind them."""
+    safety: int = 0
+    """Kept back by rule: not promised, though free."""
+
+    @property
+    def promisable(self) -> int:
+        return max(0, self.free - self.safety)
 
     def add(self, quantity: int) -> None:
         paid_off = min(self.overpromised, quantity)

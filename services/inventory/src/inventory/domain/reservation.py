@@ -55,8 +55,8 @@ def _reserve(demand: Demand, levels: Levels, *, behind_waiting: bool) -> Held | 
         level = levels[sku_id, demand.pool_id]
         if behind_waiting and level.waking:
             short.append(Missing(sku_id, wanted, wanted))
-        elif wanted > level.free:
-            short.append(Missing(sku_id, wanted, wanted - level.free))
+        elif wanted > level.promisable:
+            short.append(Missing(sku_id, wanted, wanted - level.promisable))
     if short:
         return Backordered(demand.order_id, short)
     for sku_id, wanted in demand.wanted.items():

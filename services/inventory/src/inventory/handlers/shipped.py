@@ -27,10 +27,19 @@ async def on_shipment_created(inventory: Inventory, received: Sequence[Received[
         for line in event.part.lines:
             if line.sku_id not in row.skus:
                 raise StockError(f"shipment {event.shipment_id} has a SKU that its order has not")
-            effect = (line.origin_order_id, event.shipment_id, line.origin_line)
             change = Change(on_hand=-line.quantity, allocated=-line.quantity)
-            movements.append(Movement(*effect, "shipped", line.sku_id, row.place_no, change, line.unit_cost_minor))
-            owner[effect] = row
+            movement = Movement(
+                line.origin_order_id,
+                event.shipment_id,
+                line.origin_line,
+                "shipped",
+                line.sku_id,
+                row.place_no,
+                change,
+                line.unit_cost_minor,
+            )
+            movements.append(movement)
+            owner[movement.effect] = row
     new = await stock.add_movements(work, movements)
     moved = [movement for movement in movements if movement.effect in new]
     counts = await stock.lock_place_stock(work, {(movement.sku_id, movement.place_no) for movement in moved})

@@ -113,13 +113,13 @@ WHERE (b.sku_id, b.pool_id, b.priority, b.received_at, b.order_id)
 _FIND_COVERED = """
 SELECT w.sku_id, w.pool_id, b.order_id, b.root_id
 FROM unnest($1::text[], $2::text[]) AS w(sku_id, pool_id)
-JOIN pool_stock p ON p.sku_id = w.sku_id AND p.pool_id = w.pool_id AND p.free > 0
+JOIN pool_stock p ON p.sku_id = w.sku_id AND p.pool_id = w.pool_id AND p.free > p.safety
 CROSS JOIN LATERAL (
     SELECT b.order_id, o.root_id FROM backorder b JOIN stock_order o USING (order_id)
-    WHERE b.sku_id = w.sku_id AND b.pool_id = w.pool_id AND b.quantity <= p.free AND NOT EXISTS (
+    WHERE b.sku_id = w.sku_id AND b.pool_id = w.pool_id AND b.quantity <= p.free - p.safety AND NOT EXISTS (
         SELECT FROM unnest(o.skus, o.quantities) AS d(sku_id, quantity)
         LEFT JOIN pool_stock q ON q.sku_id = d.sku_id AND q.pool_id = o.pool_id
-        WHERE d.quantity > coalesce(q.free, 0)
+        WHERE d.quantity > coalesce(q.free - q.safety, 0)
     )
     ORDER BY b.priority, b.received_at, b.order_id LIMIT $3::int
 ) AS b

@@ -16,6 +16,10 @@ PlaceKey = tuple[str, int]
 """(SKU, place_no)."""
 
 
+Effect = tuple[UUID, UUID, int, str]
+"""What happened, named for ever: subject, cause, line, SKU (a bundle's line moves several)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Supply:
     """What was there when it was read; nothing of it is locked, so it only advises."""
@@ -40,9 +44,8 @@ class Movement(NamedTuple):
     reason_code: str | None = None
 
     @property
-    def effect(self) -> tuple[UUID, UUID, int]:
-        """What happened, named for ever."""
-        return self.subject_id, self.cause_id, self.line
+    def effect(self) -> Effect:
+        return self.subject_id, self.cause_id, self.line, self.sku_id
 
 
 _READ_SUPPLY = """
@@ -61,12 +64,12 @@ FROM unnest($1::text[], $2::int[]) AS w(sku_id, place_no) JOIN place_stock s USI
 """
 _READ_COSTS = "SELECT sku_id, standard_cost_minor FROM item WHERE sku_id = ANY($1::text[])"
 _ADD_POOL_ROWS = """
-INSERT INTO pool_stock (sku_id, pool_id, free, overpromised, waking, version)
-SELECT sku_id, pool_id, 0, 0, false, 0 FROM unnest($1::text[], $2::text[]) AS w(sku_id, pool_id)
+INSERT INTO pool_stock (sku_id, pool_id, free, overpromised, waking, safety, version)
+SELECT sku_id, pool_id, 0, 0, false, 0, 0 FROM unnest($1::text[], $2::text[]) AS w(sku_id, pool_id)
 ON CONFLICT DO NOTHING
 """
 _LOCK_POOL_STOCK = """
-SELECT p.sku_id, p.pool_id, p.free, p.overpromised, p.waking
+SELECT p.sku_id, p.pool_id, p.free, p.overpromised, p.waking, p.safety
 FROM pool_stock p JOIN unnest($1::text[], $2::text[]) AS w(sku_id, pool_id) USING (sku_id, pool_id)
 ORDER BY p.sku_id, p.pool_id FOR UPDATE OF p
 """
@@ -76,18 +79,20 @@ FROM unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::bool[]) AS d(sku_i
 WHERE p.sku_id = d.sku_id AND p.pool_id = d.pool_id
 """
 _ADD_PLACE_ROWS = """
-INSERT INTO place_stock (sku_id, place_no, on_hand, allocated, short, version)
-SELECT sku_id, place_no, 0, 0, 0, 0 FROM unnest($1::text[], $2::int[]) AS w(sku_id, place_no)
+INSERT INTO place_stock (sku_id, place_no, on_hand, allocated, short, damaged, safety, incoming, version)
+SELECT sku_id, place_no, 0, 0, 0, 0, 0, 0, 0 FROM unnest($1::text[], $2::int[]) AS w(sku_id, place_no)
 ON CONFLICT DO NOTHING
 """
 _LOCK_PLACE_STOCK = """
-SELECT s.sku_id, s.place_no, s.on_hand, s.allocated, s.short
+SELECT s.sku_id, s.place_no, s.on_hand, s.allocated, s.short, s.damaged
 FROM place_stock s JOIN unnest($1::text[], $2::int[]) AS w(sku_id, place_no) USING (sku_id, place_no)
 ORDER BY s.sku_id, s.place_no FOR UPDATE OF s
 """
 _SAVE_PLACE_STOCK = """
-UPDATE place_stock s SET on_hand = d.on_hand, allocated = d.allocated, short = d.short, version = s.version + 1
-FROM unnest($1::text[], $2::int[], $3::int[], $4::int[], $5::int[]) AS d(sku_id, place_no, on_hand, allocated, short)
+UPDATE place_stock s SET
+    on_hand = d.on_hand, allocated = d.allocated, short = d.short, damaged = d.damaged, version = s.version + 1
+FROM unnest($1::text[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[])
+    AS d(sku_id, place_no, on_hand, allocated, short, damaged)
 WHERE s.sku_id = d.sku_id AND s.place_no = d.place_no
 """
 _ADD_PLACE_DAYS = """
@@ -105,14 +110,15 @@ WHERE p.place_no = d.place_no AND p.day = $3::date
 """
 _ADD_MOVEMENTS = """
 INSERT INTO movement (
-    subject_id, cause_id, line, kind, sku_id, place_no, on_hand, allocated, short, unit_cost_minor, reason_code, moved_at
+    subject_id, cause_id, line, kind, sku_id, place_no, on_hand, allocated, short, damaged, unit_cost_minor, reason_code,
+    moved_at
 )
-SELECT *, $12::timestamptz FROM unnest(
-    $1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[], $9::int[], $10::bigint[],
-    $11::text[]
+SELECT *, $13::timestamptz FROM unnest(
+    $1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[], $9::int[], $10::int[],
+    $11::bigint[], $12::text[]
 )
-ON CONFLICT (subject_id, cause_id, line) DO NOTHING
-RETURNING subject_id, cause_id, line
+ON CONFLICT (subject_id, cause_id, line, sku_id) DO NOTHING
+RETURNING subject_id, cause_id, line, sku_id
 """
 
 
@@ -146,7 +152,7 @@ async def add_pool_rows(work: UnitOfWork, keys: Collection[PoolKey]) -> None:
 
 async def lock_pool_stock(work: UnitOfWork, keys: Collection[PoolKey]) -> dict[PoolKey, PoolCount]:
     locked = await rows(work, _LOCK_POOL_STOCK, *_columns(keys))
-    return {(sku_id, pool_id): PoolCount(free, overpromised, waking) for sku_id, pool_id, free, overpromised, waking in locked}
+    return {(sku_id, pool_id): PoolCount(*count) for sku_id, pool_id, *count in locked}
 
 
 async def save_pool_stock(work: UnitOfWork, counts: Mapping[PoolKey, PoolCount]) -> None:
@@ -173,10 +179,7 @@ async def lock_place_stock(
 ) -> dict[PlaceKey, PlaceCount]:
     """Lock rows, sorted. With `skip_locked` rows that others hold are left out: for those who hold later locks already."""
     statement = _LOCK_PLACE_STOCK + (" SKIP LOCKED" if skip_locked else "")
-    return {
-        (sku_id, place_no): PlaceCount(on_hand, allocated, short)
-        for sku_id, place_no, on_hand, allocated, short in await rows(work, statement, *_columns(keys))
-    }
+    return {(sku_id, place_no): PlaceCount(*count) for sku_id, place_no, *count in await rows(work, statement, *_columns(keys))}
 
 
 async def save_place_stock(work: UnitOfWork, counts: Mapping[PlaceKey, PlaceCount]) -> None:
@@ -190,6 +193,7 @@ async def save_place_stock(work: UnitOfWork, counts: Mapping[PlaceKey, PlaceCoun
             [count.on_hand for count in values],
             [count.allocated for count in values],
             [count.short for count in values],
+            [count.damaged for count in values],
         )
 
 
@@ -212,8 +216,8 @@ async def save_place_days(work: UnitOfWork, used: Mapping[int, int], day: date) 
         await execute(work, _SAVE_PLACE_DAYS, list(used), list(used.values()), day)
 
 
-async def add_movements(work: UnitOfWork, movements: Sequence[Movement]) -> set[tuple[UUID, UUID, int]]:
-    """Write movements; return the effects (subject, cause, line) that were new. One that is there already happened before."""
+async def add_movements(work: UnitOfWork, movements: Sequence[Movement]) -> set[Effect]:
+    """Write movements; return the effects that were new. One that is there already happened before."""
     if not movements:
         return set()
     table = [
@@ -221,7 +225,7 @@ async def add_movements(work: UnitOfWork, movements: Sequence[Movement]) -> set[
         for m in movements
     ]
     added = await rows(work, _ADD_MOVEMENTS, *map(list, zip(*table, strict=True)), work.now)
-    return {(row.subject_id, row.cause_id, row.line) for row in added}
+    return {(row.subject_id, row.cause_id, row.line, row.sku_id) for row in added}
 
 
 def _columns(keys: Iterable[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
