@@ -175,6 +175,13 @@ REASONS: dict[str, Reason] = {
     "promise_too_late": Reason("would arrive after {ship_before}", "无法在 {ship_before} 前送达"),
     "won_by_parcels": Reason("{gap} parcels fewer than the second", "比次选少 {gap} 个包裹"),
     "count_difference": Reason("counted {counted}, booked {booked}", "盘点 {counted}，账面 {booked}"),
+    "stock_only_in_part": Reason("only {available} of {wanted} units are there", "仅有 {available}/{wanted} 件"),
+    "leaves_too_late": Reason("would leave after {ship_before}", "无法在 {ship_before} 前发出"),
+    "alone_enough": Reason("one place has it all; no split needed", "单个地点可整单发货，无需拆单"),
+    "split_forbidden": Reason("the policy does not split this order", "路由策略不允许拆单"),
+    "goods_not_there": Reason("the eligible places together do not have it all", "可选地点合计库存仍不足"),
+    "parcel_value_too_low": Reason("a parcel would be worth less than {limit_minor}", "包裹货值低于 {limit_minor}"),
+    "would_win_if_cheaper": Reason("would win if it cost {change_minor} less", "成本再低 {change_minor} 即可胜出"),
 }
 
 
