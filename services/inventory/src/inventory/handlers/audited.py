@@ -70,7 +70,7 @@ async def on_order_audited(
     work.emit(
         facts[row.order_id]
         if arrival.is_handed_over
-        else backordered(row, outcome.short)
+        else backordered(row, arrival.event.part, outcome.short)
         if isinstance(outcome := outcomes[row.order_id], Backordered)
         else reserved(row, arrival.event, places, free=supply.free, used=used)
         for arrival in arrivals

@@ -95,6 +95,7 @@ def reserved(
             stage="reserved",
             code="stock_reserved",
             params={"pool": row.pool_id, "places": len(made.places)},
+            attempt=row.attempt,
         ),
         order=audited.order,
         part=audited.part,
@@ -105,7 +106,7 @@ def reserved(
     )
 
 
-def backordered(row: OrderRow, short: Sequence[Missing]) -> StockBackordered:
+def backordered(row: OrderRow, part: Part, short: Sequence[Missing]) -> StockBackordered:
     return StockBackordered(
         root_id=row.root_id,
         order_id=row.order_id,
@@ -115,19 +116,22 @@ def backordered(row: OrderRow, short: Sequence[Missing]) -> StockBackordered:
             code="stock_short",
             # The first few name the trouble; all of them are in `short`.
             params={"short": [f"{line.sku_id} -{line.missing}" for line in short[:5]]},
+            attempt=row.attempt,
         ),
+        part=part,
         attempt=row.attempt,
         pool_id=row.pool_id,
         short=[ShortLine(sku_id=line.sku_id, wanted=line.wanted, missing=line.missing) for line in short],
     )
 
 
-def stuck(row: OrderRow, code: str) -> StockBackordered:
+def stuck(row: OrderRow, part: Part, code: str) -> StockBackordered:
     """Held, nothing short, and nobody can ship it: told on the topic of what waits, which only the order book reads."""
     return StockBackordered(
         root_id=row.root_id,
         order_id=row.order_id,
-        progress=Progress(step=row.step, stage="stuck", code=code),
+        progress=Progress(step=row.step, stage="stuck", code=code, attempt=row.attempt),
+        part=part,
         attempt=row.attempt,
         pool_id=row.pool_id,
         short=[],
@@ -146,6 +150,7 @@ def allocated(
             stage="allocated",
             code="stock_allocated",
             params={"place": place.name, "plan": number, "plans": of},
+            attempt=row.attempt,
         ),
         order=audited.order,
         part=with_costs(audited.part, costs),

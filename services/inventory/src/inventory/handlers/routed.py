@@ -61,7 +61,8 @@ async def on_order_routed(inventory: Inventory, received: Sequence[Received[Orde
     chosen, raced = await choose(list(candidates.values()), shelf, places, used, day, work)
     again, given_up = give_back(candidates, chosen, raced)
     costs = await stock.read_costs(work, {sku_id for order_id in chosen for sku_id in candidates[order_id].routed.wanted})
-    bodies = await orders.get_documents(work, chosen)
+    bodies = await orders.get_documents(work, [*chosen, *(row.order_id for row in given_up)])
+    documents = {order_id: document_of(body) for order_id, body in bodies.items()}
     events, movements = [], []
     for order_id, index in chosen.items():
         candidate = candidates[order_id]
@@ -69,7 +70,7 @@ async def on_order_routed(inventory: Inventory, received: Sequence[Received[Orde
         row.state, row.place_no, row.step = "allocated", plan.place_no, row.step + 1
         event = allocated(
             row,
-            document_of(bodies[order_id]),
+            documents[order_id],
             places.by_no[plan.place_no],
             costs,
             plan=plan,
@@ -99,7 +100,7 @@ async def on_order_routed(inventory: Inventory, received: Sequence[Received[Orde
     work.add_tasks(retries(given_up, inventory, work))
     work.emit(events)
     work.emit(await offer_again(inventory, again, work))
-    work.emit(stuck(row, STUCK) for row in given_up)
+    work.emit(stuck(row, documents[row.order_id].part, STUCK) for row in given_up)
 
 
 async def on_retry_stuck(inventory: Inventory, tasks: Sequence[Task], work: UnitOfWork) -> None:
