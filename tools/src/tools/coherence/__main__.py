@@ -40,7 +40,7 @@ def main() -> int:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    urls, servers, prefix = _from_stack(options.stack) if options.stack else _from_environment()
+    urls, servers, prefix = from_stack(options.stack) if options.stack else _from_environment()
     if options.drained and options.wait:
         await drained(urls, servers, prefix, seconds=options.wait)
     checks = [check for check in CHECKS if (check.live or options.drained) and (not options.only or check.name in options.only)]
@@ -59,7 +59,8 @@ def _say(outcome: Outcome) -> None:
         print(f"      … and {len(outcome.findings) - SHOWN} more")
 
 
-def _from_stack(name: str) -> tuple[Mapping[str, str], str, str]:
+def from_stack(name: str) -> tuple[Mapping[str, str], str, str]:
+    """Read-only database URLs, brokers and topic prefix of a running local stack. Exits where there is none."""
     path = stack_folder(name) / "stack.json"
     if not path.exists():
         sys.exit(f"no stack '{name}' is running: {path} is missing. Start it, or leave --stack out.")

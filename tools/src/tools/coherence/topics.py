@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import ConsumerRecord
 
 from contracts.topics import TOPICS
 from tools.coherence.model import TopicRecord
@@ -45,6 +46,10 @@ class KafkaTopics:
             await admin.close()
 
     async def records(self, topic: str) -> Sequence[TopicRecord]:
+        return [_record(message) for message in await self.messages(topic)]
+
+    async def messages(self, topic: str) -> Sequence[ConsumerRecord[bytes, bytes]]:
+        """Everything on a topic now, keys and headers included."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest"
         )
@@ -57,10 +62,10 @@ class KafkaTopics:
             consumer.assign(partitions)
             ends = await consumer.end_offsets(partitions)
             await consumer.seek_to_beginning(*partitions)
-            found: list[TopicRecord] = []
+            found: list[ConsumerRecord[bytes, bytes]] = []
             while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
                 for batch in (await consumer.getmany(timeout_ms=POLL_MS)).values():
-                    found.extend(_record(record) for record in batch)
+                    found.extend(batch)
             return found
         finally:
             await consumer.stop()
@@ -72,12 +77,12 @@ class KafkaTopics:
         return set(metadata.partitions_for_topic(name) or ())
 
 
-def _record(record: object) -> TopicRecord:
-    headers = dict(record.headers)  # type: ignore[attr-defined]
-    body: bytes = record.value or b""  # type: ignore[attr-defined]
+def _record(record: ConsumerRecord[bytes, bytes]) -> TopicRecord:
+    headers = dict(record.headers)
+    body: bytes = record.value or b""
     return TopicRecord(
-        partition=record.partition,  # type: ignore[attr-defined]
-        offset=record.offset,  # type: ignore[attr-defined]
+        partition=record.partition,
+        offset=record.offset,
         subject=headers.get("ce_subject", b"").decode(),
         id=headers.get("ce_id", b"").decode(),
         digest=hashlib.blake2b(headers.get("ce_type", b"") + body, digest_size=16).digest(),
