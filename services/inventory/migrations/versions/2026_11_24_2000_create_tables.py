@@ -59,6 +59,23 @@ TABLES: Sequence[str] = (
         CONSTRAINT location_place_no_key UNIQUE (place_no)
     )
     """,
+    """
+    CREATE TABLE policy (
+        name text COLLATE "C" PRIMARY KEY,
+        version bigint NOT NULL CHECK (version >= 1),
+        content text NOT NULL,
+        changed_at timestamptz NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE bundle_part (
+        bundle_id text COLLATE "C" NOT NULL REFERENCES item,
+        sku_id text COLLATE "C" NOT NULL REFERENCES item,
+        quantity integer NOT NULL CHECK (quantity > 0),
+        PRIMARY KEY (bundle_id, sku_id)
+    )
+    """,
+    "CREATE INDEX bundle_part_by_sku ON bundle_part (sku_id)",
     # Rows of hot SKUs change hundreds of times a second: half-empty pages let every new version stay on its page.
     """
     CREATE TABLE pool_stock (
@@ -174,9 +191,41 @@ TABLES: Sequence[str] = (
     """,
     "CREATE INDEX stuck_order_by_age ON stuck_order (since, order_id)",
     """
+    CREATE TABLE stock_cost (
+        sku_id text COLLATE "C" PRIMARY KEY REFERENCES item,
+        units bigint NOT NULL CHECK (units > 0),
+        value_minor bigint NOT NULL CHECK (value_minor >= 0),
+        unit_cost_minor bigint NOT NULL CHECK (unit_cost_minor >= 0),
+        changed_at timestamptz NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE incoming (
+        document_id uuid NOT NULL,
+        sku_id text COLLATE "C" NOT NULL REFERENCES item,
+        place_no integer NOT NULL REFERENCES location (place_no),
+        due_on date,
+        announced integer NOT NULL CHECK (announced > 0),
+        arrived integer NOT NULL CHECK (arrived >= 0),
+        unit_cost_minor bigint,
+        open boolean NOT NULL,
+        PRIMARY KEY (document_id, sku_id)
+    )
+    """,
+    "CREATE INDEX incoming_open ON incoming (sku_id, place_no) WHERE open",
+    """
+    CREATE TABLE place_snapshot (
+        place_no integer PRIMARY KEY REFERENCES location (place_no),
+        taken_at timestamptz NOT NULL,
+        document_id uuid NOT NULL
+    )
+    """,
+    """
     CREATE TABLE stock_document (
         document_id uuid PRIMARY KEY,
-        kind text NOT NULL CHECK (kind IN ('receipt', 'adjustment')),
+        kind text NOT NULL CHECK (kind IN (
+            'receipt', 'adjustment', 'count', 'damage', 'incoming', 'transfer', 'transfer_receipt', 'snapshot'
+        )),
         reference text COLLATE "C" NOT NULL,
         place_no integer NOT NULL REFERENCES location (place_no),
         content text NOT NULL,
@@ -191,6 +240,8 @@ TABLES: Sequence[str] = (
         pool_id text COLLATE "C" NOT NULL,
         place_no integer NOT NULL,
         version bigint NOT NULL,
+        basis bigint NOT NULL,
+        sent_at timestamptz NOT NULL,
         PRIMARY KEY (sku_id, pool_id, place_no)
     ) WITH (fillfactor = 50)
     """,
@@ -198,6 +249,9 @@ TABLES: Sequence[str] = (
 NAMES: Sequence[str] = (
     "stock_level_sent",
     "stock_document",
+    "place_snapshot",
+    "incoming",
+    "stock_cost",
     "stuck_order",
     "backorder",
     "order_document",
@@ -206,6 +260,8 @@ NAMES: Sequence[str] = (
     "place_day",
     "place_stock",
     "pool_stock",
+    "bundle_part",
+    "policy",
     "location",
     "item",
 )

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Time,
     UniqueConstraint,
     Uuid,
+    text,
 )
 
 from eventing import tables as eventing_tables
@@ -73,6 +74,26 @@ location = Table(
     Column("version", BigInteger, nullable=False),
     Column("changed_at", DateTime(timezone=True), nullable=False),
     UniqueConstraint("place_no", name="location_place_no_key"),
+)
+
+# What people set for the whole service, as JSON text; read as a whole into memory.
+policy = Table(
+    "policy",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+)
+
+# Which SKUs a bundle is made of, so that a part's change finds its bundles; a copy of item.bundle_parts.
+bundle_part = Table(
+    "bundle_part",
+    metadata,
+    Column("bundle_id", Text, primary_key=True),
+    Column("sku_id", Text, primary_key=True),
+    Column("quantity", Integer, nullable=False),
+    Index("bundle_part_by_sku", "sku_id"),
 )
 
 # What may still be promised: domain.PoolCount. Pinning a hold to a place does not touch it.
@@ -187,7 +208,43 @@ stuck_order = Table(
     Index("stuck_order_by_age", "since", "order_id"),
 )
 
-# Goods receipts and adjustments as they were given; the reference makes each of them happen once.
+# What was paid for the units that are there, as of the last receipt: domain.StockValue.
+stock_cost = Table(
+    "stock_cost",
+    metadata,
+    Column("sku_id", Text, primary_key=True),
+    Column("units", BigInteger, nullable=False),
+    Column("value_minor", BigInteger, nullable=False),
+    Column("unit_cost_minor", BigInteger, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+)
+
+# Units announced by a supplier or on their way from another place; place_stock.incoming is the sum of what is open.
+incoming = Table(
+    "incoming",
+    metadata,
+    Column("document_id", Uuid, primary_key=True),
+    Column("sku_id", Text, primary_key=True),
+    Column("place_no", Integer, nullable=False),
+    Column("due_on", Date),
+    Column("announced", Integer, nullable=False),
+    Column("arrived", Integer, nullable=False),
+    # Of a transfer: what the units cost when they left.
+    Column("unit_cost_minor", BigInteger),
+    Column("open", Boolean, nullable=False),
+    Index("incoming_open", "sku_id", "place_no", postgresql_where=text("open")),
+)
+
+# The last snapshot that a place's WMS sent: an older one says nothing new.
+place_snapshot = Table(
+    "place_snapshot",
+    metadata,
+    Column("place_no", Integer, primary_key=True),
+    Column("taken_at", DateTime(timezone=True), nullable=False),
+    Column("document_id", Uuid, nullable=False),
+)
+
+# Documents as they were given; the reference makes each of them happen once.
 stock_document = Table(
     "stock_document",
     metadata,
@@ -201,7 +258,9 @@ stock_document = Table(
     UniqueConstraint("kind", "reference", name="stock_document_reference_key"),
 )
 
-# The last version of each level that was sent; place_no 0 is the pool. Written by the flusher alone, apart from the hot rows.
+# The last version of each level that was sent; place_no 0 is the pool. `basis` is the sum of the versions that it was made
+# from: of a bundle, whose parts may change, the version is a count of its own. Written by the flusher alone, apart from the hot
+# rows.
 stock_level_sent = Table(
     "stock_level_sent",
     metadata,
@@ -209,4 +268,6 @@ stock_level_sent = Table(
     Column("pool_id", Text, primary_key=True),
     Column("place_no", Integer, primary_key=True),
     Column("version", BigInteger, nullable=False),
+    Column("basis", BigInteger, nullable=False),
+    Column("sent_at", DateTime(timezone=True), nullable=False),
 )

@@ -34,6 +34,11 @@ OWN = {
     "backorder",
     "stuck_order",
     "stock_document",
+    "policy",
+    "bundle_part",
+    "stock_cost",
+    "incoming",
+    "place_snapshot",
     "stock_level_sent",
 }
 

@@ -59,6 +59,10 @@ class PlaceCount:
         taken = min(quantity, self.on_hand - self.allocated)
         return self._apply(Change(on_hand=-taken, short=quantity - taken))
 
+    def move(self, quantity: int) -> Change:
+        """Units that came (positive) or are gone (negative) as a fact."""
+        return self.add(quantity) if quantity > 0 else self.remove(-quantity)
+
     def allocate(self, quantity: int) -> Change:
         if quantity > self.available:
             raise StockError(f"{quantity} to allocate, {self.available} available")
@@ -134,6 +138,12 @@ class PoolCount:
         taken = min(self.free, quantity)
         self.free -= taken
         self.overpromised += quantity - taken
+
+    def move(self, quantity: int) -> None:
+        if quantity > 0:
+            self.add(quantity)
+        else:
+            self.remove(-quantity)
 
     def hold(self, quantity: int) -> None:
         if quantity > self.free:

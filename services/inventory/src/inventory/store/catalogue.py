@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from contracts import BundlePart, CatalogItem, CatalogLocation
 from eventing import UnitOfWork
 from inventory import tables
 from inventory.domain.offers import Place, Places
+from inventory.store.policies import POOLS, read_policies, shop_key
 from inventory.store.rows import rows
 
 
@@ -90,7 +91,7 @@ def to_location(row: RowMapping) -> CatalogLocation:
 
 
 _READ_PLACE_DAYS = """
-SELECT l.place_no, l.version, coalesce(d.used, 0) AS used
+SELECT l.place_no, l.version, coalesce(d.used, 0) AS used, (SELECT coalesce(sum(version), 0)::bigint FROM policy) AS policies
 FROM location l LEFT JOIN place_day d ON d.place_no = l.place_no AND d.day = $1::date
 """
 _READ_PLACES = """
@@ -101,21 +102,33 @@ FROM location ORDER BY place_no
 
 @dataclass(slots=True)
 class PlaceDirectory:
-    """The process's copy of all places: read again when one of them has changed, which each batch sees for itself."""
+    """The process's copy of all places and policies: read again when one of them has changed, which each batch sees for
+    itself."""
 
     _places: Places | None = None
-    _stamp: tuple[int, int] = (0, 0)
+    _policies: Mapping[str, Any] = field(default_factory=dict)
+    _stamp: tuple[int, int, int] = (0, 0, 0)
 
     async def read(self, work: UnitOfWork, day: date) -> tuple[Places, dict[int, int]]:
         """The places, and how many orders each has taken on this local day; nothing is locked."""
         found = await rows(work, _READ_PLACE_DAYS, day)
-        # Places are never removed and versions only rise, so equal sums mean equal places.
-        stamp = (len(found), sum(row.version for row in found))
+        # Places and policies are never removed and versions only rise, so equal sums mean that nothing has changed.
+        stamp = (len(found), sum(row.version for row in found), found[0].policies if found else 0)
         if self._places is None or stamp != self._stamp:
             table = await rows(work, _READ_PLACES)
             self._places = Places([_place(*row) for row in table])
+            self._policies = await read_policies(work)
             self._stamp = stamp
         return self._places, {row.place_no: row.used for row in found}
+
+    def policy(self, name: str) -> Any:
+        """What people have set, as of the last read; None where they have not."""
+        return self._policies.get(name)
+
+    def pool_of(self, channel: str, shop_id: str, default: str) -> str:
+        """The pool that a shop sells from, as of the last read."""
+        pools: Mapping[str, str] = self._policies.get(POOLS) or {}
+        return pools.get(shop_key(channel, shop_id), default)
 
 
 def _place(place_no: int, place_id: str, name: str, pool_id: str, coverage: list[str], *rest: Any) -> Place:

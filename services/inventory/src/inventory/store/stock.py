@@ -25,7 +25,9 @@ class Supply:
     """What was there when it was read; nothing of it is locked, so it only advises."""
 
     free: Mapping[str, Mapping[int, int]]
-    """Units available by SKU and place; places without any are left out."""
+    """Units available by SKU and place, less what safety keeps back there; places without any are left out."""
+    physical: Mapping[str, Mapping[int, int]]
+    """The same with what safety keeps back; the same object where it keeps nothing."""
     known: frozenset[str]
     """SKUs of the catalogue."""
     pooled: frozenset[PoolKey]
@@ -49,12 +51,13 @@ class Movement(NamedTuple):
 
 
 _READ_SUPPLY = """
-SELECT w.sku_id, i.sku_id IS NOT NULL AS known, p.pools, s.places, s.frees
+SELECT w.sku_id, i.sku_id IS NOT NULL AS known, p.pools, s.places, s.frees, s.safeties
 FROM unnest($1::text[]) AS w(sku_id)
 LEFT JOIN item i USING (sku_id)
 LEFT JOIN LATERAL (SELECT array_agg(pool_id) AS pools FROM pool_stock WHERE sku_id = w.sku_id) p ON true
 LEFT JOIN LATERAL (
-    SELECT array_agg(place_no) AS places, array_agg(on_hand - allocated - short) AS frees
+    SELECT array_agg(place_no) AS places, array_agg(on_hand - allocated - short) AS frees,
+           CASE WHEN max(safety) > 0 THEN array_agg(safety) END AS safeties
     FROM place_stock WHERE sku_id = w.sku_id AND on_hand - allocated - short > 0
 ) s ON true
 """
@@ -62,7 +65,10 @@ _READ_PLACE_FREE = """
 SELECT s.sku_id, s.place_no, s.on_hand - s.allocated - s.short AS free
 FROM unnest($1::text[], $2::int[]) AS w(sku_id, place_no) JOIN place_stock s USING (sku_id, place_no)
 """
-_READ_COSTS = "SELECT sku_id, standard_cost_minor FROM item WHERE sku_id = ANY($1::text[])"
+_READ_COSTS = """
+SELECT i.sku_id, coalesce(c.unit_cost_minor, i.standard_cost_minor) AS unit_cost_minor
+FROM item i LEFT JOIN stock_cost c USING (sku_id) WHERE i.sku_id = ANY($1::text[])
+"""
 _ADD_POOL_ROWS = """
 INSERT INTO pool_stock (sku_id, pool_id, free, overpromised, waking, safety, version)
 SELECT sku_id, pool_id, 0, 0, false, 0, 0 FROM unnest($1::text[], $2::text[]) AS w(sku_id, pool_id)
@@ -123,15 +129,26 @@ RETURNING subject_id, cause_id, line, sku_id
 
 
 async def read_supply(work: UnitOfWork, skus: Collection[str]) -> Supply:
-    free: dict[str, dict[int, int]] = {}
+    physical: dict[str, dict[int, int]] = {}
+    kept_back: dict[str, dict[int, int]] = {}
     known: set[str] = set()
     pooled: set[PoolKey] = set()
-    for sku_id, is_known, pools, places, units in await rows(work, _READ_SUPPLY, sorted(skus)):
+    for sku_id, is_known, pools, places, units, safeties in await rows(work, _READ_SUPPLY, sorted(skus)):
         if is_known:
             known.add(sku_id)
         pooled.update((sku_id, pool_id) for pool_id in pools or ())
-        free[sku_id] = dict(zip(places, units, strict=True)) if places else {}
-    return Supply(free, frozenset(known), frozenset(pooled))
+        physical[sku_id] = dict(zip(places, units, strict=True)) if places else {}
+        if safeties:
+            kept_back[sku_id] = dict(zip(places, safeties, strict=True))
+    free = {sku_id: offered(units, kept_back.get(sku_id)) for sku_id, units in physical.items()} if kept_back else physical
+    return Supply(free, physical, frozenset(known), frozenset(pooled))
+
+
+def offered(units: dict[int, int], kept_back: Mapping[int, int] | None) -> dict[int, int]:
+    """Units by place less what safety keeps back there."""
+    if kept_back is None:
+        return units
+    return {place_no: left for place_no, free in units.items() if (left := free - kept_back[place_no]) > 0}
 
 
 async def read_place_free(work: UnitOfWork, keys: Collection[PlaceKey]) -> dict[PlaceKey, int]:
@@ -140,8 +157,8 @@ async def read_place_free(work: UnitOfWork, keys: Collection[PlaceKey]) -> dict[
 
 
 async def read_costs(work: UnitOfWork, skus: Collection[str]) -> dict[str, int]:
-    """Standard costs by SKU, in minor units."""
-    return {row.sku_id: row.standard_cost_minor for row in await rows(work, _READ_COSTS, list(skus))}
+    """What a unit cost on average, in minor units, by SKU; the standard cost where none was received with its cost."""
+    return {row.sku_id: row.unit_cost_minor for row in await rows(work, _READ_COSTS, list(skus))}
 
 
 async def add_pool_rows(work: UnitOfWork, keys: Collection[PoolKey]) -> None:
