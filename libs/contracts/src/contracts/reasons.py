@@ -182,6 +182,26 @@ REASONS: dict[str, Reason] = {
     "goods_not_there": Reason("the eligible places together do not have it all", "可选地点合计库存仍不足"),
     "parcel_value_too_low": Reason("a parcel would be worth less than {limit_minor}", "包裹货值低于 {limit_minor}"),
     "would_win_if_cheaper": Reason("would win if it cost {change_minor} less", "成本再低 {change_minor} 即可胜出"),
+    "condition_rule": Reason("a condition holds (rule {rule_id})", "符合条件规则 {rule_id}"),
+    "bundle_uneven": Reason(
+        "parts of the bundle on line {line} were cancelled unevenly", "第 {line} 行组合商品的组件取消数量不一致"
+    ),
+    "bundle_too_large": Reason(
+        "a bundle's parts exceed 1,000 lines or 1,000,000 units", "组合商品展开后超过 1,000 行或 1,000,000 件"
+    ),
+    "revival_refused": Reason(
+        "the cancel was withdrawn, but money has gone back; not taken up again", "取消已撤回，但已退款，不再重新下单"
+    ),
+    "shipped_elsewhere": Reason(
+        "the channel says shipped, but no parcel has left from here", "渠道显示已发货，但系统内无发货记录"
+    ),
+    "line_money_mismatch": Reason(
+        "a line's price, adjustment and discounts differ from what was paid for it", "明细行价格、调价与优惠和实付不一致"
+    ),
+    "total_money_mismatch": Reason("the order's total differs from its lines and freight", "订单总额与明细、运费之和不一致"),
+    "payments_mismatch": Reason("the payments differ from what was paid", "支付流水与实付金额不一致"),
+    "discount_exceeds_price": Reason("discounts exceed the list price", "优惠超过标价"),
+    "cancel_restored": Reason("{by} withdrew the cancel before it was sent on", "{by} 在下发前撤回取消"),
 }
 
 
