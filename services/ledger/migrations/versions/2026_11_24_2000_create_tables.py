@@ -52,10 +52,25 @@ TABLES: Sequence[str] = (
         PRIMARY KEY (book, period)
     )
     """,
-    # The claim of (event, template), and all that a voucher says. A row without postings is a claim alone: it has no number.
+    # What the book's owner decides; an order keeps what was in force when it was paid. Without a row: domain/policy.py.
+    """
+    CREATE TABLE policy_version (
+        book text COLLATE "C" NOT NULL,
+        version integer NOT NULL CHECK (version >= 1),
+        valid_from timestamptz NOT NULL,
+        recognition text COLLATE "C" NOT NULL CHECK (recognition IN ('delivered', 'receipt_confirmed')),
+        damaged_value_bp integer NOT NULL CHECK (damaged_value_bp BETWEEN 0 AND 10000),
+        created_at timestamptz NOT NULL,
+        created_by text NOT NULL,
+        PRIMARY KEY (book, version)
+    )
+    """,
+    # The claim of (what is posted once for ever, template), and all that a voucher says. A row without postings is a claim
+    # alone: it has no number.
     """
     CREATE TABLE voucher (
         voucher_id uuid PRIMARY KEY,
+        claim_id uuid NOT NULL,
         event_id uuid NOT NULL,
         template text COLLATE "C" NOT NULL,
         template_version integer NOT NULL,
@@ -73,7 +88,7 @@ TABLES: Sequence[str] = (
         posting_count integer NOT NULL CHECK (posting_count <> 1 AND (posting_count > 0) = (total_minor > 0)),
         hash bytea NOT NULL CHECK (length(hash) = 32),
         recorded_at timestamptz NOT NULL,
-        CONSTRAINT voucher_claim UNIQUE (event_id, template)
+        CONSTRAINT voucher_claim UNIQUE (claim_id, template)
     )
     """,
     "CREATE INDEX voucher_order ON voucher (order_id)",
@@ -153,20 +168,64 @@ TABLES: Sequence[str] = (
         PRIMARY KEY (book, period, account, currency)
     ) WITH (fillfactor = 50)
     """,
+    # What is owed to us, by channel, shop and day of payment, so that it can be aged without reading postings.
     """
-    CREATE TABLE posted_order (
+    CREATE TABLE owed_delta (
+        delta_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        book text COLLATE "C" NOT NULL,
+        account text COLLATE "C" NOT NULL,
+        channel text COLLATE "C" NOT NULL,
+        shop_id text COLLATE "C" NOT NULL,
+        currency text COLLATE "C" NOT NULL,
+        paid_on date NOT NULL,
+        posted_on date NOT NULL,
+        amount_minor bigint NOT NULL
+    ) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0)
+    """,
+    """
+    CREATE TABLE owed_balance (
+        book text COLLATE "C" NOT NULL,
+        account text COLLATE "C" NOT NULL,
+        channel text COLLATE "C" NOT NULL,
+        shop_id text COLLATE "C" NOT NULL,
+        currency text COLLATE "C" NOT NULL,
+        paid_on date NOT NULL,
+        posted_on date NOT NULL,
+        amount_minor bigint NOT NULL,
+        PRIMARY KEY (book, account, channel, shop_id, currency, paid_on, posted_on)
+    ) WITH (fillfactor = 50)
+    """,
+    # One row per order, origin or stock document: the lock, the count of its vouchers, and whether its accounts must be looked
+    # at (entangled), or its buyer has confirmed something (confirmed).
+    """
+    CREATE TABLE order_account (
         order_id uuid PRIMARY KEY,
-        root_id uuid NOT NULL,
-        step integer NOT NULL CHECK (step >= 1)
+        step integer NOT NULL CHECK (step >= 0),
+        about text COLLATE "C" NOT NULL CHECK (about IN ('order', 'stock')),
+        entangled boolean NOT NULL,
+        confirmed boolean NOT NULL
     ) WITH (fillfactor = 70)
+    """,
+    # What the order book must have heard of every order.
+    "CREATE VIEW posted_order AS SELECT order_id, step FROM order_account WHERE step > 0 AND about = 'order'",
+    # Orders that carry lines of another one: children of a split, merged orders, orders taken up again. Plain ones have no row.
+    """
+    CREATE TABLE origin_part (
+        origin_order_id uuid NOT NULL,
+        order_id uuid NOT NULL,
+        PRIMARY KEY (origin_order_id, order_id)
+    )
     """,
     """
     CREATE TABLE profit_fact (
         voucher_id uuid NOT NULL,
         line integer NOT NULL CHECK (line >= 1),
-        phase text COLLATE "C" NOT NULL CHECK (phase IN ('paid', 'shipped', 'delivered')),
+        phase text COLLATE "C" NOT NULL CHECK (phase IN (
+            'paid', 'changed', 'shipped', 'arrived', 'delivered', 'receipt_confirmed', 'recognised', 'refunded', 'return_good',
+            'return_bad', 'return_missing', 'write_off', 'lost', 'recognition_overlap', 'cost_overlap', 'loss_overlap'
+        )),
         order_id uuid NOT NULL,
-        shipment_id uuid CHECK ((shipment_id IS NULL) = (phase = 'paid')),
+        shipment_id uuid CHECK (shipment_id IS NOT NULL OR phase NOT IN ('shipped', 'arrived', 'delivered', 'recognised')),
         origin_order_id uuid NOT NULL,
         origin_line integer NOT NULL CHECK (origin_line >= 0),
         channel text COLLATE "C" NOT NULL,
@@ -175,7 +234,7 @@ TABLES: Sequence[str] = (
         currency text COLLATE "C" NOT NULL,
         paid_on date NOT NULL,
         occurred_on date NOT NULL,
-        quantity integer NOT NULL CHECK (quantity >= 0),
+        quantity integer NOT NULL,
         revenue_minor bigint NOT NULL,
         tax_minor bigint NOT NULL,
         cost_minor bigint NOT NULL,
@@ -184,7 +243,8 @@ TABLES: Sequence[str] = (
     )
     """,
     # Days only grow, so these cost next to nothing to keep.
-    "CREATE INDEX profit_fact_recognised ON profit_fact (occurred_on) WHERE phase = 'delivered'",
+    "CREATE INDEX profit_fact_recognised ON profit_fact (occurred_on)"
+    " WHERE phase IN ('delivered', 'recognised', 'recognition_overlap', 'cost_overlap', 'write_off')",
     "CREATE INDEX profit_fact_paid ON profit_fact (paid_on)",
     """
     CREATE TABLE posting_flag (
@@ -196,7 +256,7 @@ TABLES: Sequence[str] = (
         params jsonb NOT NULL,
         content_hash bytea NOT NULL,
         flagged_at timestamptz NOT NULL,
-        CONSTRAINT posting_flag_once UNIQUE (event_id, template, code, content_hash)
+        CONSTRAINT posting_flag_once UNIQUE (event_id, template, code, content_hash, params)
     )
     """,
 )
@@ -245,7 +305,15 @@ BALANCE: Sequence[str] = (
         CREATE TRIGGER {table}_insert_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}
         FOR EACH STATEMENT EXECUTE FUNCTION refuse_changed_books()
         """
-        for table in ("voucher", "posting", "voucher_number", "chain_link", "chart_version", "template_version")
+        for table in (
+            "voucher",
+            "posting",
+            "voucher_number",
+            "chain_link",
+            "chart_version",
+            "template_version",
+            "policy_version",
+        )
     ),
 )
 
@@ -257,9 +325,14 @@ CHART = [
     ("1122.02", "应收账款-平台补贴", "Receivable subsidies", "asset", "debit"),
     ("1122.03", "应收账款-快递代收", "Receivable from couriers (COD)", "asset", "debit"),
     ("1405", "库存商品", "Goods in stock", "asset", "debit"),
+    ("1405.01", "库存商品-正品", "Goods for sale", "asset", "debit"),
+    ("1405.02", "库存商品-残次", "Damaged goods", "asset", "debit"),
+    ("1405.03", "库存商品-在途", "Goods in transfer", "asset", "debit"),
     ("1406", "发出商品", "Goods shipped", "asset", "debit"),
+    ("1901", "待处理财产损溢", "Losses and gains to be cleared", "asset", "debit"),
     ("2202", "应付账款", "Accounts payable", "liability", "credit"),
     ("2202.01", "应付账款-快递暂估", "Payable to couriers (estimated)", "liability", "credit"),
+    ("2202.02", "应付账款-暂估", "Payable for goods (not invoiced)", "liability", "credit"),
     ("2204", "合同负债", "Contract liability", "liability", "credit"),
     ("2221", "应交税费", "Taxes payable", "liability", "credit"),
     ("2221.01", "应交税费-销项税额", "Output VAT", "liability", "credit"),
@@ -268,6 +341,7 @@ CHART = [
     ("6401", "主营业务成本", "Cost of sales", "expense", "debit"),
     ("6601", "销售费用", "Selling expenses", "expense", "debit"),
     ("6601.01", "销售费用-运费", "Freight", "expense", "debit"),
+    ("6701", "资产减值损失", "Impairment of assets", "expense", "debit"),
 ]
 
 
@@ -276,41 +350,64 @@ def line(account: str, side: str, amount: str, *collections: str) -> dict[str, o
     return {"account": account, "side": side, "amount": amount, "per": "order"} | when
 
 
+def sale(side: str) -> list[dict[str, object]]:
+    """Who owes us (`side`) and what we owe the buyer."""
+    other = "credit" if side == "debit" else "debit"
+    return [
+        line("1122.01", side, "paid", "platform_escrow", "other"),
+        line("1012", side, "paid", "direct"),
+        line("1122.03", side, "paid", "cash_on_delivery"),
+        line("1122.02", side, "subsidy"),
+        line("2204", other, "net_of_tax"),
+        line("2221.07", other, "tax"),
+    ]
+
+
+def moved(debit: str, credit: str) -> list[dict[str, object]]:
+    return [line(debit, "debit", "cost"), line(credit, "credit", "cost")]
+
+
+def damaged(credit: str) -> list[dict[str, object]]:
+    return [line("1405.02", "debit", "residual"), line("6701", "debit", "write_off"), line(credit, "credit", "cost")]
+
+
+RECOGNITION = [
+    line("2204", "debit", "net_of_tax"),
+    line("2221.07", "debit", "tax"),
+    line("6001", "credit", "net_of_tax"),
+    line("2221.01", "credit", "tax"),
+    line("6401", "debit", "cost"),
+    line("1406", "credit", "cost"),
+]
+FREIGHT = [line("6601.01", "debit", "freight_estimate"), line("2202.01", "credit", "freight_estimate")]
 TEMPLATES = [
+    ("paid", "收款", sale("debit")),
+    ("changed", "改价", sale("debit")),
+    ("shipped", "发货", [*moved("1406", "1405.01"), *FREIGHT]),
+    ("delivered", "签收", RECOGNITION),
+    ("recognised", "确认收货", RECOGNITION),
+    ("refunded", "退款", sale("credit")),
     (
-        "paid",
-        "收款",
+        "recognition_overlap",
+        "冲减收入",
         [
-            line("1122.01", "debit", "paid", "platform_escrow", "other"),
-            line("1012", "debit", "paid", "direct"),
-            line("1122.03", "debit", "paid", "cash_on_delivery"),
-            line("1122.02", "debit", "subsidy"),
+            line("6001", "debit", "net_of_tax"),
+            line("2221.01", "debit", "tax"),
             line("2204", "credit", "net_of_tax"),
             line("2221.07", "credit", "tax"),
         ],
     ),
-    (
-        "shipped",
-        "发货",
-        [
-            line("1406", "debit", "cost"),
-            line("1405", "credit", "cost"),
-            line("6601.01", "debit", "freight_estimate"),
-            line("2202.01", "credit", "freight_estimate"),
-        ],
-    ),
-    (
-        "delivered",
-        "签收",
-        [
-            line("2204", "debit", "net_of_tax"),
-            line("2221.07", "debit", "tax"),
-            line("6001", "credit", "net_of_tax"),
-            line("2221.01", "credit", "tax"),
-            line("6401", "debit", "cost"),
-            line("1406", "credit", "cost"),
-        ],
-    ),
+    ("return_good", "退货入库", moved("1405.01", "1406")),
+    ("return_bad", "残次退货", damaged("1406")),
+    ("return_missing", "退货缺失", moved("1901", "1406")),
+    ("lost", "丢件", moved("1901", "1406")),
+    ("cost_overlap", "冲减成本", moved("1406", "6401")),
+    ("loss_overlap", "丢件找回", moved("1406", "1901")),
+    ("stock_received", "暂估入库", moved("1405.01", "2202.02")),
+    ("stock_difference", "盘盈盘亏", moved("1405.01", "1901")),
+    ("stock_damaged", "库存残次", damaged("1405.01")),
+    ("stock_transfer_out", "调拨出库", moved("1405.03", "1405.01")),
+    ("stock_transfer_in", "调拨入库", moved("1405.01", "1405.03")),
 ]
 
 
@@ -336,9 +433,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DROP VIEW posted_order")
     tables = (
-        "posting_flag profit_fact posted_order account_balance balance_delta chain_link voucher_counter voucher_number posting"
-        " voucher closed_period template_version chart_version"
+        "posting_flag profit_fact origin_part order_account owed_balance owed_delta account_balance balance_delta chain_link"
+        " voucher_counter voucher_number posting voucher policy_version closed_period template_version chart_version"
     )
     for table in tables.split():
         op.execute(f"DROP TABLE {table}")

@@ -6,7 +6,16 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from contracts import OrderReceived, ShipmentCreated, ShipmentProgressed
+from contracts import (
+    ChangeRequested,
+    OrderReceived,
+    ReceiptConfirmed,
+    RefundSettled,
+    ReturnReceived,
+    ShipmentCreated,
+    ShipmentProgressed,
+    StockAdjusted,
+)
 from eventing import (
     AesGcmSealer,
     Check,
@@ -55,14 +64,19 @@ def make_runtime(
         engine=engine,
         broker=broker,
         tables=tables.runtime,
-        # The voucher's (event, template) is the claim: no inbox rows, and a duplicate is found however old it is.
+        # The voucher's (claim, template) is unique: no inbox rows, and a duplicate is found however old it is.
         consumers=[
             Consumer(
                 "main",
                 routes=[
                     Route(OrderReceived, bookkeeper.on_facts),
+                    Route(ChangeRequested, bookkeeper.on_facts),
+                    Route(ReceiptConfirmed, bookkeeper.on_facts),
                     Route(ShipmentCreated, bookkeeper.on_facts),
                     Route(ShipmentProgressed, bookkeeper.on_facts),
+                    Route(ReturnReceived, bookkeeper.on_facts),
+                    Route(RefundSettled, bookkeeper.on_facts),
+                    Route(StockAdjusted, bookkeeper.on_facts),
                 ],
                 claim="natural",
             )

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Date,
     DateTime,
@@ -61,10 +62,23 @@ closed_period = Table(
     Column("reason", Text, nullable=False),
 )
 
+policy_version = Table(
+    "policy_version",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("valid_from", Moment, nullable=False),
+    Column("recognition", Text, nullable=False),
+    Column("damaged_value_bp", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("created_by", Text, nullable=False),
+)
+
 voucher = Table(
     "voucher",
     metadata,
     Column("voucher_id", Uuid, primary_key=True),
+    Column("claim_id", Uuid, nullable=False),
     Column("event_id", Uuid, nullable=False),
     Column("template", Text, nullable=False),
     Column("template_version", Integer, nullable=False),
@@ -82,7 +96,7 @@ voucher = Table(
     Column("posting_count", Integer, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Column("recorded_at", Moment, nullable=False),
-    UniqueConstraint("event_id", "template", name="voucher_claim"),
+    UniqueConstraint("claim_id", "template", name="voucher_claim"),
     Index("voucher_order", "order_id"),
 )
 
@@ -160,13 +174,46 @@ account_balance = Table(
     Column("credit_minor", BigInteger, nullable=False),
 )
 
-posted_order = Table(
-    "posted_order",
+_OWED = ("book", "account", "channel", "shop_id", "currency")
+
+owed_delta = Table(
+    "owed_delta",
+    metadata,
+    Column("delta_id", BigInteger, Identity(always=True), primary_key=True),
+    *(Column(name, Text, nullable=False) for name in _OWED),
+    Column("paid_on", Date, nullable=False),
+    Column("posted_on", Date, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+)
+
+owed_balance = Table(
+    "owed_balance",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in _OWED),
+    Column("paid_on", Date, primary_key=True),
+    Column("posted_on", Date, primary_key=True),
+    Column("amount_minor", BigInteger, nullable=False),
+)
+
+order_account = Table(
+    "order_account",
     metadata,
     Column("order_id", Uuid, primary_key=True),
-    Column("root_id", Uuid, nullable=False),
     Column("step", Integer, nullable=False),
+    Column("about", Text, nullable=False),
+    Column("entangled", Boolean, nullable=False),
+    Column("confirmed", Boolean, nullable=False),
 )
+
+origin_part = Table(
+    "origin_part",
+    metadata,
+    Column("origin_order_id", Uuid, primary_key=True),
+    Column("order_id", Uuid, primary_key=True),
+)
+
+RECOGNISING = ("delivered", "recognised", "recognition_overlap", "cost_overlap", "write_off")
+"""Phases that profit counts on the day they happen."""
 
 profit_fact = Table(
     "profit_fact",
@@ -189,7 +236,7 @@ profit_fact = Table(
     Column("tax_minor", BigInteger, nullable=False),
     Column("cost_minor", BigInteger, nullable=False),
     Column("freight_minor", BigInteger, nullable=False),
-    Index("profit_fact_recognised", "occurred_on", postgresql_where=text("phase = 'delivered'")),
+    Index("profit_fact_recognised", "occurred_on", postgresql_where=text(f"phase IN {RECOGNISING!r}")),
     Index("profit_fact_paid", "paid_on"),
 )
 
@@ -204,5 +251,5 @@ posting_flag = Table(
     Column("params", JSONB, nullable=False),
     Column("content_hash", LargeBinary, nullable=False),
     Column("flagged_at", Moment, nullable=False),
-    UniqueConstraint("event_id", "template", "code", "content_hash", name="posting_flag_once"),
+    UniqueConstraint("event_id", "template", "code", "content_hash", "params", name="posting_flag_once"),
 )

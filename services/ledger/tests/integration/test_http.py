@@ -102,7 +102,7 @@ async def test_the_trial_balance_is_the_same_before_and_after_folding(harness: H
         (0, 0, 53544, 53544), (26772, 0, 26772, 53544), (0, 0, 26772, 26772), (0, 0, 26772, 26772), (26772, 0, 0, 26772),
     ]  # fmt: skip
     assert (whole["period"], that_day["period"], day_before["period"]) == (None, "2026-10", "2026-11")
-    assert next(a for a in november["accounts"] if a["account"] == "1405")["closing_minor"] == -27800
+    assert next(a for a in november["accounts"] if a["account"] == "1405.01")["closing_minor"] == -27800
     assert october["totals"][0]["debit_minor"] == 30187 + 15250 + 44087
 
 

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -65,7 +65,7 @@ async def test_an_order_brings_three_vouchers_that_say_what_happened(harness: Ha
     outcome = await harness.receive(Story().all)
     paid, shipped, delivered = vouchers_of(outcome.emitted)
     assert movement_of(paid) == {"1122.01": 27790, "1122.02": 2397, "2204": -26772, "2221.07": -3415}
-    assert movement_of(shipped) == {"1406": 13900, "1405": -13900, "6601.01": 1350, "2202.01": -1350}
+    assert movement_of(shipped) == {"1406": 13900, "1405.01": -13900, "6601.01": 1350, "2202.01": -1350}
     assert movement_of(delivered) == {
         "2204": 26772, "2221.07": 3415, "6001": -26772, "2221.01": -3415, "6401": 13900, "1406": -13900,
     }  # fmt: skip
@@ -154,9 +154,9 @@ async def test_goods_shipped_without_a_cost_are_posted_and_flagged(harness: Harn
 async def test_any_order_of_events_with_copies_ends_in_the_same_balances(engine: AsyncEngine, seed: int, size: int) -> None:
     """Fails when a template reads anything but its own event, or a copy in another batch is posted again."""
     chance = random.Random(seed)
-    stories = [Story(order_id=UUID(int=chance.getrandbits(128), version=4)) for _ in range(size)]
     results = []
     for shuffled in (False, True):
+        stories = [Story() for _ in range(size)]  # Others each time: a parcel is posted once for ever, whatever the book.
         book = f"book_{uuid4().hex}"
         harness = make_harness(engine, book=book, ids=SeededIds(uuid4().int))
         records = publish(harness, [event for story in stories for event in story.all])
@@ -201,8 +201,9 @@ async def test_the_database_refuses_what_does_not_balance(harness: Harness, engi
     """Fails when the trigger is dropped: then only our own arithmetic would stand between a bug and the books."""
     await harness.receive([Story().received])
     copy = (
-        "INSERT INTO voucher SELECT gen_random_uuid(), gen_random_uuid(), template, template_version, content_hash, root_id,"
-        " order_id, shipment_id, channel, shop_id, currency, occurred_at, occurred_on, summary, 100, 2, hash, recorded_at"
+        "INSERT INTO voucher SELECT gen_random_uuid(), gen_random_uuid(), event_id, template, template_version,"
+        " content_hash, root_id, order_id, shipment_id, channel, shop_id, currency, occurred_at, occurred_on,"
+        " summary, 100, 2, hash, recorded_at"
         " FROM voucher LIMIT 1 RETURNING voucher_id"
     )
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.domain.chain import Posting
-from ledger.domain.period import first_day, local_date, next_period, period_of
+from ledger.domain.period import first_day, next_period, period_of
 from ledger.domain.posting import (
     Fact,
     FactLine,
@@ -47,6 +47,7 @@ def a_fact(
 ) -> Fact:
     return Fact(
         template="paid",
+        claim_id=UUID(int=event),
         event_id=UUID(int=event),
         event_time=at,
         content_hash=content,
@@ -55,10 +56,10 @@ def a_fact(
         shipment_id=None,
         channel="taobao",
         shop_id="旗舰店",
-        channel_order_no="T1",
+        reference="T1",
         collection=collection,
         currency="CNY",
-        paid_on=local_date(at),
+        paid_at=at,
         occurred_at=at,
         lines=tuple(FactLine(ORDER, n, f"SKU-{n}", 1, line) for n, line in enumerate(lines or (Amounts(1130, 0, 130),), 1)),
     )
@@ -126,18 +127,20 @@ def test_what_comes_after_the_close_goes_to_the_open_period_with_its_own_date_ke
     (series,) = series_of([voucher], first_open_period="2027-01")
     assert (series.period, posted_on(voucher, series.period)) == ("2027-01", date(2027, 1, 1))
     assert (voucher.occurred_on, posted_on(voucher, "2026-11")) == (date(2026, 11, 24), date(2026, 11, 24))
-    assert {delta.period for delta in deltas_of([series])} == {"2027-01"}
+    assert {delta.period for delta in deltas_of([series])[0]} == {"2027-01"}
 
 
 @given(events=st.lists(st.lists(amounts, min_size=1, max_size=3), min_size=1, max_size=6))
 def test_deltas_are_the_sum_of_the_postings(events: list[list[Amounts]]) -> None:
     vouchers = [draft_voucher(a_fact(*lines, event=n), PAID, UUID(int=n)) for n, lines in enumerate(events, 1)]
-    deltas = deltas_of(series_of(vouchers, first_open_period=""))
+    deltas, owed = deltas_of(series_of(vouchers, first_open_period=""))
     for account in {p.account for v in vouchers for p in v.postings}:
         assert sum(d.debit_minor - d.credit_minor for d in deltas if d.account == account) == sum(
             p.debit_minor - p.credit_minor for v in vouchers for p in v.postings if p.account == account
         )
     assert sum(d.debit_minor for d in deltas) == sum(d.credit_minor for d in deltas)
+    receivable = sum(d.debit_minor - d.credit_minor for d in deltas if d.account.startswith("1122"))
+    assert sum(one.amount_minor for one in owed) == receivable
 
 
 @given(amount=st.integers(0, 10**12), weights=st.lists(st.integers(0, 10**6), min_size=1, max_size=20))

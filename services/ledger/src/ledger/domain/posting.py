@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
+from hashlib import blake2b
 from typing import NamedTuple
 from uuid import UUID
 
@@ -23,10 +25,28 @@ class FactLine(NamedTuple):
     cost_known: bool = True
 
 
+REVERSAL = "reversal"
+MANUAL = "manual"
+BY_HAND = frozenset({REVERSAL, MANUAL})
+"""Vouchers that a person makes: no template says how they are posted."""
+
+
+class Home(NamedTuple):
+    """Where an amount belongs in reports, when that is not the event that caused it."""
+
+    order_id: UUID
+    shipment_id: UUID | None
+    channel: str
+    shop_id: str
+    paid_on: date
+
+
 class Fact(NamedTuple):
     """What one event says about money or goods, in the ledger's words."""
 
     template: str
+    claim_id: UUID
+    """With the template, what is posted once for ever: the event, or the shipment, refund, return, document it speaks of."""
     event_id: UUID
     event_time: datetime
     """Chooses the template's version."""
@@ -35,13 +55,72 @@ class Fact(NamedTuple):
     order_id: UUID
     shipment_id: UUID | None
     channel: str
+    """Empty for a stock document, which belongs to no order."""
     shop_id: str
-    channel_order_no: str
+    reference: str
+    """The channel's order number, or the document's own."""
     collection: str
     currency: str
-    paid_on: date
+    paid_at: datetime
     occurred_at: datetime
     lines: tuple[FactLine, ...]
+    deferred: tuple[FactLine, ...] = ()
+    """Units that arrived, but whose recognition waits, or has been before: noted, not posted."""
+    paid_at_of: Mapping[UUID, datetime] | None = None
+    """When the other orders of a merge were paid."""
+    home: Home | None = None
+    unknown: str = ""
+    """A word of an open enum that nobody knows here, and that a person should look at."""
+
+    @property
+    def all_lines(self) -> tuple[FactLine, ...]:
+        return (*self.lines, *self.deferred) if self.deferred else self.lines
+
+    @property
+    def own_home(self) -> Home:
+        return Home(self.order_id, self.shipment_id, self.channel, self.shop_id, local_date(self.paid_at))
+
+    @property
+    def has_profit(self) -> bool:
+        """Stock documents move what goods are worth, not what orders bring; a reversal takes back what was noted before."""
+        return bool(self.channel) and self.template not in BY_HAND
+
+    def is_changed_copy(self, event_id: UUID, content_hash: bytes) -> bool:
+        """Whether this is the event that was posted, with other content. Another event of the same claim says it again."""
+        return self.event_id == event_id and self.content_hash != content_hash
+
+    def origin_paid_at(self, origin_order_id: UUID) -> datetime:
+        return self.paid_at_of.get(origin_order_id, self.paid_at) if self.paid_at_of else self.paid_at
+
+
+ENTANGLING = frozenset({"changed", "refunded", "return_good", "return_bad", "return_missing", "lost", REVERSAL})
+"""What makes it possible that something is counted twice, so that accounts of its origins are to be settled from now on."""
+CONFIRMING = "receipt_confirmed"
+
+
+class Touch(NamedTuple):
+    """An origin whose row a fact locks beside its own order's, or marks."""
+
+    origin_order_id: UUID
+    entangles: bool
+    confirms: bool
+
+
+def touches_of(fact: Fact) -> list[Touch]:
+    """None for a plain order: it is its own only origin."""
+    confirms = fact.template == CONFIRMING
+    marks = confirms or fact.template in ENTANGLING
+    own = fact.order_id
+    if not marks and all(line[0] == own for line in fact.all_lines):
+        return []
+    if not fact.channel:
+        return []
+    return [Touch(origin, marks, confirms) for origin in sorted({line[0] for line in fact.all_lines}) if marks or origin != own]
+
+
+def derived_claim(*parts: object) -> UUID:
+    """A claim of several parts; written as JSON, so that ("a", "b:c") and ("a:b", "c") differ."""
+    return UUID(bytes=blake2b(json.dumps([str(part) for part in parts]).encode(), digest_size=16).digest())
 
 
 class Voucher(NamedTuple):
@@ -60,8 +139,12 @@ class Voucher(NamedTuple):
         return self.content.voucher_id
 
     @property
+    def origins(self) -> set[UUID]:
+        return {line.origin_order_id for line in self.fact.all_lines}
+
+    @property
     def claim(self) -> tuple[UUID, str]:
-        return self.content.event_id, self.content.template
+        return self.fact.claim_id, self.content.template
 
 
 def draft_voucher(fact: Fact, template: Template, voucher_id: UUID) -> Voucher:
@@ -97,7 +180,7 @@ def draft_voucher(fact: Fact, template: Template, voucher_id: UUID) -> Voucher:
         shop_id=fact.shop_id,
         currency=fact.currency,
         occurred_at=fact.occurred_at,
-        summary=f"{template.name} {fact.channel} {fact.channel_order_no}",
+        summary=f"{template.name} {fact.channel} {fact.reference}" if fact.channel else f"{template.name} {fact.reference}",
     )
     return Voucher(
         content=content,
@@ -120,22 +203,26 @@ class Repeated(NamedTuple):
 def draft_vouchers(
     facts: Iterable[Fact], templates: Mapping[str, Sequence[Template]], new_id: Callable[[], UUID]
 ) -> tuple[list[Voucher], list[Repeated]]:
-    """One voucher per event and template, in event order; a second copy inside the batch is set aside.
+    """One voucher per claim and template, in event order; a second copy inside the batch is set aside.
 
     Errors: LookupError where no version of a template is in force at the event's time.
     """
     vouchers: dict[tuple[UUID, str], Voucher] = {}
     repeated = []
     for fact in facts:
-        earlier = vouchers.get((fact.event_id, fact.template))
+        earlier = vouchers.get((fact.claim_id, fact.template))
         if earlier is not None:
-            repeated.append(Repeated(fact, earlier.fact.content_hash != fact.content_hash))
+            repeated.append(Repeated(fact, fact.is_changed_copy(earlier.fact.event_id, earlier.fact.content_hash)))
             continue
         template = in_force(templates.get(fact.template, ()), fact.event_time)
         if template is None:
             raise LookupError(f"no version of template {fact.template} is in force at {fact.event_time.isoformat()}")
-        vouchers[fact.event_id, fact.template] = draft_voucher(fact, template, new_id())
+        vouchers[fact.claim_id, fact.template] = draft_voucher(fact, template, new_id())
     return list(vouchers.values()), repeated
+
+
+RECEIPT = Template.of(code=CONFIRMING, version=0, valid_from=datetime.min.replace(tzinfo=UTC), word="", name="", lines=())
+"""A confirmed receipt posts nothing by itself: what it lets recognise depends on what was shipped and recognised before."""
 
 
 class Series(NamedTuple):
@@ -175,16 +262,38 @@ class Delta(NamedTuple):
     credit_minor: int
 
 
-def deltas_of(series: Iterable[Series]) -> list[Delta]:
+RECEIVABLE = "1122"
+"""应收账款: the account whose balance is also kept by channel, shop and day of payment, so that it can be aged."""
+
+
+class OwedDelta(NamedTuple):
+    """What a batch adds to the receivable of one channel and shop, for orders paid on one day."""
+
+    account: str
+    channel: str
+    shop_id: str
+    currency: str
+    paid_on: date
+    posted_on: date
+    amount_minor: int
+
+
+def deltas_of(series: Iterable[Series]) -> tuple[list[Delta], list[OwedDelta]]:
     """Balances as few rows, whatever the number of vouchers."""
     sums: dict[tuple[str, str, str], list[int]] = {}
+    owed: dict[tuple[str, str, str, str, date, date], int] = {}
     for period, _, vouchers, _ in series:
         for voucher in vouchers:
             for account, debit_minor, credit_minor, _, _ in voucher.postings:
                 debit_and_credit = sums.setdefault((period, account, voucher.content.currency), [0, 0])
                 debit_and_credit[0] += debit_minor
                 debit_and_credit[1] += credit_minor
-    return [Delta(*key, debit, credit) for key, (debit, credit) in sorted(sums.items())]
+                if account[:4] == RECEIVABLE:
+                    content, paid_on = voucher.content, local_date(voucher.fact.paid_at)
+                    key = (account, content.channel, content.shop_id, content.currency, paid_on, posted_on(voucher, period))
+                    owed[key] = owed.get(key, 0) + debit_minor - credit_minor
+    deltas = [Delta(*key, debit, credit) for key, (debit, credit) in sorted(sums.items())]
+    return deltas, [OwedDelta(*key, amount) for key, amount in sorted(owed.items()) if amount]
 
 
 def share_by_weight(amount_minor: int, weights: Sequence[int]) -> list[int]:

@@ -23,6 +23,8 @@ class Amounts(NamedTuple):
     cost: int = 0
     freight_estimate: int = 0
     """What the carrier will charge."""
+    residual: int = 0
+    """What damaged goods are still worth, of their cost."""
 
 
 def total_of(amounts: Iterable[Amounts]) -> Amounts:
@@ -39,16 +41,37 @@ TERMS: dict[str, Amounts] = {
     "net_of_tax": Amounts(paid=1, subsidy=1, tax=-1),
     "cost": Amounts(cost=1),
     "freight_estimate": Amounts(freight_estimate=1),
+    "residual": Amounts(residual=1),
+    "write_off": Amounts(cost=1, residual=-1),
 }
 """The closed vocabulary: term → how often each base amount is in it. Being linear, balance can be proved, not only probed."""
 
 _SALE = frozenset({"paid", "subsidy", "receivable", "tax", "net_of_tax"})
+_NET = frozenset({"receivable", "tax", "net_of_tax"})
+_COST = frozenset({"cost"})
+_DAMAGE = frozenset({"cost", "residual", "write_off"})
 KNOWN_TERMS: dict[str, frozenset[str]] = {
     "paid": _SALE,  # Nobody knows the cost before goods are allocated.
+    "changed": _SALE,
     "shipped": _SALE | {"cost", "freight_estimate"},
-    "delivered": _SALE | {"cost"},
+    "delivered": _SALE | _COST,
+    "recognised": _NET | _COST,
+    "refunded": _SALE,
+    "recognition_overlap": _NET,
+    "return_good": _COST,
+    "return_bad": _DAMAGE,
+    "return_missing": _COST,
+    "lost": _COST,
+    "cost_overlap": _COST,
+    "loss_overlap": _COST,
+    "stock_received": _COST,
+    "stock_difference": _COST,
+    "stock_damaged": _DAMAGE,
+    "stock_transfer_out": _COST,
+    "stock_transfer_in": _COST,
 }
-"""Template → the terms its own event carries. A template may ask for no other: it posts from its event alone."""
+"""Template → the terms its own event carries. A template may ask for no other: it posts from its event alone, or from the sums
+of its origin's accounts (domain/account.py)."""
 
 COLLECTIONS = ("platform_escrow", "direct", "cash_on_delivery", "other")
 """Who holds the buyer's money. Enums on topics are open: what is not known here counts as `other`."""

@@ -1,4 +1,5 @@
-"""The only writer of vouchers, in one order: claim, postings, then the counter's row lock, numbers, chain and balances.
+"""The only writer of vouchers, in one order: claim and the origins' locks, postings, then the counter's lock, numbers, chain
+and balances.
 
 Everything is insert-only but the counter's row, which every batch of a book, period and word queues for: it is locked last,
 and what can be computed before is.
@@ -7,47 +8,97 @@ and what can be computed before is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import date, datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ledger.domain.account import OriginFact, Units
 from ledger.domain.chain import GENESIS
-from ledger.domain.posting import Delta, Fact, Series, Voucher, posted_on
+from ledger.domain.posting import Delta, Fact, Home, OwedDelta, Series, Voucher, posted_on, touches_of
 
+# The rows of orders are the locks of origins as well (a plain order is its own origin), so they are taken sorted, in one
+# statement, after the claims: whoever posts to an origin waits for whoever posted to it before, and then sees all of it.
 _CLAIM = text(
     """
     WITH claimed AS (
         INSERT INTO voucher (
-            voucher_id, event_id, template, template_version, content_hash, root_id, order_id, shipment_id, channel, shop_id,
-            currency, occurred_at, occurred_on, summary, total_minor, posting_count, hash, recorded_at
+            voucher_id, claim_id, event_id, template, template_version, content_hash, root_id, order_id, shipment_id, channel,
+            shop_id, currency, occurred_at, occurred_on, summary, total_minor, posting_count, hash, recorded_at
         )
         SELECT *, CAST(:now AS timestamptz) FROM unnest(
-            CAST(:voucher_ids AS uuid[]), CAST(:event_ids AS uuid[]), CAST(:templates AS text[]), CAST(:versions AS integer[]),
-            CAST(:content_hashes AS bytea[]), CAST(:root_ids AS uuid[]), CAST(:order_ids AS uuid[]),
-            CAST(:shipment_ids AS uuid[]), CAST(:channels AS text[]), CAST(:shop_ids AS text[]), CAST(:currencies AS text[]),
-            CAST(:occurred_at AS timestamptz[]), CAST(:occurred_on AS date[]), CAST(:summaries AS text[]),
-            CAST(:totals AS bigint[]), CAST(:posting_counts AS integer[]), CAST(:hashes AS bytea[])
+            CAST(:voucher_ids AS uuid[]), CAST(:claim_ids AS uuid[]), CAST(:event_ids AS uuid[]), CAST(:templates AS text[]),
+            CAST(:versions AS integer[]), CAST(:content_hashes AS bytea[]), CAST(:root_ids AS uuid[]),
+            CAST(:order_ids AS uuid[]), CAST(:shipment_ids AS uuid[]), CAST(:channels AS text[]), CAST(:shop_ids AS text[]),
+            CAST(:currencies AS text[]), CAST(:occurred_at AS timestamptz[]), CAST(:occurred_on AS date[]),
+            CAST(:summaries AS text[]), CAST(:totals AS bigint[]), CAST(:posting_counts AS integer[]), CAST(:hashes AS bytea[])
         )
-        ON CONFLICT (event_id, template) DO NOTHING
-        RETURNING voucher_id, order_id, root_id, posting_count
+        ON CONFLICT (claim_id, template) DO NOTHING
+        RETURNING voucher_id, order_id, channel, posting_count
+    ), origin AS (
+        SELECT claimed.order_id, touched.* FROM unnest(
+            CAST(:touching AS uuid[]), CAST(:origins AS uuid[]), CAST(:entangles AS boolean[]), CAST(:confirms AS boolean[])
+        ) AS touched (voucher_id, origin_order_id, entangles, confirms) JOIN claimed USING (voucher_id)
     ), stepped AS (
-        INSERT INTO posted_order AS known (order_id, root_id, step)
-        SELECT order_id, (array_agg(root_id))[1], count(*) FROM claimed WHERE posting_count > 0
-        GROUP BY order_id ORDER BY 2, 1
-        ON CONFLICT (order_id) DO UPDATE SET step = known.step + excluded.step
-        RETURNING order_id, step
+        INSERT INTO order_account AS known (order_id, step, about, entangled, confirmed)
+        SELECT order_id, sum(steps), max(about), bool_or(entangles), bool_or(confirms) FROM (
+            SELECT order_id, least(posting_count, 1) AS steps, CASE channel WHEN '' THEN 'stock' ELSE 'order' END AS about,
+                   false AS entangles, false AS confirms FROM claimed
+            UNION ALL
+            SELECT origin_order_id, 0, 'order', entangles, confirms FROM origin
+        ) AS touched
+        GROUP BY order_id ORDER BY order_id
+        ON CONFLICT (order_id) DO UPDATE SET
+            step = known.step + excluded.step,
+            entangled = known.entangled OR excluded.entangled,
+            confirmed = known.confirmed OR excluded.confirmed
+        RETURNING order_id, step, entangled
+    ), parts AS (
+        INSERT INTO origin_part (origin_order_id, order_id)
+        SELECT DISTINCT origin_order_id, order_id FROM origin WHERE origin_order_id <> order_id
+        ON CONFLICT DO NOTHING
     )
-    SELECT claimed.voucher_id, stepped.step FROM claimed LEFT JOIN stepped USING (order_id)
+    SELECT claimed.voucher_id, stepped.order_id, stepped.step, stepped.entangled
+    FROM stepped LEFT JOIN claimed USING (order_id)
     """
 )
 _FIND_CLAIMS = text(
     """
-    SELECT event_id, template, content_hash FROM voucher
-    WHERE (event_id, template) IN (SELECT * FROM unnest(CAST(:event_ids AS uuid[]), CAST(:templates AS text[])))
+    SELECT claim_id, template, event_id, content_hash FROM voucher
+    WHERE (claim_id, template) IN (SELECT * FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:templates AS text[])))
+    """
+)
+_FIND_CONFIRMED = text("SELECT order_id FROM order_account WHERE confirmed AND order_id = ANY(CAST(:origins AS uuid[]))")
+# By the orders that carry lines of an origin, since an index of facts by origin would be paid for by every plain order.
+_ORIGIN_FACTS = text(
+    """
+    SELECT f.origin_order_id, f.currency, f.phase, f.origin_line, f.sku_id, f.shipment_id,
+           min(f.order_id::text)::uuid AS order_id, min(f.channel) AS channel, min(f.shop_id) AS shop_id,
+           min(f.paid_on) AS paid_on, sum(f.quantity)::bigint AS quantity, sum(f.revenue_minor)::bigint AS net,
+           sum(f.tax_minor)::bigint AS tax, sum(f.cost_minor)::bigint AS cost, max(v.occurred_at) AS last_occurred_at
+    FROM unnest(CAST(:origins AS uuid[])) AS wanted (origin_order_id)
+    CROSS JOIN LATERAL (
+        SELECT wanted.origin_order_id AS order_id
+        UNION SELECT order_id FROM origin_part WHERE origin_part.origin_order_id = wanted.origin_order_id
+    ) AS carrying
+    JOIN voucher AS v ON v.order_id = carrying.order_id
+    JOIN profit_fact AS f ON f.voucher_id = v.voucher_id AND f.origin_order_id = wanted.origin_order_id
+    GROUP BY f.origin_order_id, f.currency, f.phase, f.origin_line, f.sku_id, f.shipment_id
+    ORDER BY f.origin_order_id, f.phase, f.origin_line, f.sku_id, f.shipment_id
+    """
+)
+_REVERSE_FACTS = text(
+    """
+    INSERT INTO profit_fact (
+        voucher_id, line, phase, order_id, shipment_id, origin_order_id, origin_line, channel, shop_id, sku_id, currency,
+        paid_on, occurred_on, quantity, revenue_minor, tax_minor, cost_minor, freight_minor
+    )
+    SELECT :reversal_id, line, phase, order_id, shipment_id, origin_order_id, origin_line, channel, shop_id, sku_id, currency,
+           paid_on, CAST(:occurred_on AS date), -quantity, -revenue_minor, -tax_minor, -cost_minor, -freight_minor
+    FROM profit_fact WHERE voucher_id = :voucher_id
     """
 )
 _ADD_FLAGS = text(
@@ -114,6 +165,13 @@ _ADD_NUMBERS = text(
             CAST(:first_numbers AS integer[]), CAST(:last_numbers AS integer[]), CAST(:digests AS bytea[]),
             CAST(:link_hashes AS bytea[])
         )
+    ), owed AS (
+        INSERT INTO owed_delta (book, account, channel, shop_id, currency, paid_on, posted_on, amount_minor)
+        SELECT :book, * FROM unnest(
+            CAST(:owed_accounts AS text[]), CAST(:owed_channels AS text[]), CAST(:owed_shop_ids AS text[]),
+            CAST(:owed_currencies AS text[]), CAST(:owed_paid_on AS date[]), CAST(:owed_posted_on AS date[]),
+            CAST(:owed_amounts AS bigint[])
+        )
     )
     INSERT INTO balance_delta (book, period, account, currency, debit_minor, credit_minor)
     SELECT :book, * FROM unnest(
@@ -137,20 +195,44 @@ _FOLD = text(
         credit_minor = balance.credit_minor + excluded.credit_minor
     """
 )
-
-
-async def claim_vouchers(connection: AsyncConnection, vouchers: Sequence[Voucher], *, now: datetime) -> dict[UUID, int]:
-    """Write vouchers whose (event, template) was not there yet.
-
-    **Shapes**: voucher id → the order's step after all of its vouchers here; 0 where a claim has no postings. What is missing
-    from the answer was posted before.
+_FOLD_OWED = text(
     """
+    WITH folded AS (
+        DELETE FROM owed_delta WHERE delta_id IN (SELECT delta_id FROM owed_delta ORDER BY delta_id LIMIT :limit)
+        RETURNING book, account, channel, shop_id, currency, paid_on, posted_on, amount_minor
+    )
+    INSERT INTO owed_balance AS balance (book, account, channel, shop_id, currency, paid_on, posted_on, amount_minor)
+    SELECT book, account, channel, shop_id, currency, paid_on, posted_on, sum(amount_minor) FROM folded
+    GROUP BY book, account, channel, shop_id, currency, paid_on, posted_on
+    ORDER BY book, account, channel, shop_id, currency, paid_on, posted_on
+    ON CONFLICT (book, account, channel, shop_id, currency, paid_on, posted_on) DO UPDATE SET
+        amount_minor = balance.amount_minor + excluded.amount_minor
+    """
+)
+
+
+class Claims(NamedTuple):
+    """What a batch got to post."""
+
+    voucher_ids: Collection[UUID]
+    """Of vouchers whose (claim, template) was not there yet; all others were posted before."""
+    steps: Mapping[UUID, int]
+    """Order → its step after all of its vouchers here."""
+    entangled: Collection[UUID]
+    """Origins that more is known of than payment, shipment and delivery: their accounts must be looked at."""
+
+
+async def claim_vouchers(connection: AsyncConnection, vouchers: Sequence[Voucher], *, now: datetime) -> Claims:
+    """Write vouchers whose (claim, template) was not there yet, and lock their orders and origins."""
     ordered = sorted(vouchers, key=lambda voucher: voucher.claim)
     contents = [voucher.content for voucher in ordered]
+    touches = [(voucher.voucher_id, *touch) for voucher in ordered for touch in touches_of(voucher.fact)]
+    touching, origins, entangles, confirms = zip(*touches, strict=True) if touches else ((), (), (), ())
     rows = await connection.execute(
         _CLAIM,
         {
             "voucher_ids": [c.voucher_id for c in contents],
+            "claim_ids": [voucher.fact.claim_id for voucher in ordered],
             "event_ids": [c.event_id for c in contents],
             "templates": [c.template for c in contents],
             "versions": [c.template_version for c in contents],
@@ -167,16 +249,61 @@ async def claim_vouchers(connection: AsyncConnection, vouchers: Sequence[Voucher
             "totals": [voucher.total_minor for voucher in ordered],
             "posting_counts": [len(voucher.postings) for voucher in ordered],
             "hashes": [voucher.hash for voucher in ordered],
+            "touching": touching,
+            "origins": origins,
+            "entangles": entangles,
+            "confirms": confirms,
             "now": now,
         },
     )
-    return {row.voucher_id: row.step or 0 for row in rows}
+    voucher_ids, steps, entangled = set(), {}, set()
+    for voucher_id, order_id, step, is_entangled in rows:
+        steps[order_id] = step
+        if voucher_id is not None:
+            voucher_ids.add(voucher_id)
+        if is_entangled:
+            entangled.add(order_id)
+    return Claims(voucher_ids, steps, entangled)
 
 
-async def find_claims(connection: AsyncConnection, facts: Sequence[Fact]) -> dict[tuple[UUID, str], bytes]:
-    """(event, template) → content hash of those that were posted from before."""
-    parameters = {"event_ids": [fact.event_id for fact in facts], "templates": [fact.template for fact in facts]}
-    return {(row.event_id, row.template): row.content_hash for row in await connection.execute(_FIND_CLAIMS, parameters)}
+async def find_claims(connection: AsyncConnection, facts: Sequence[Fact]) -> dict[tuple[UUID, str], tuple[UUID, bytes]]:
+    """(claim, template) → event and content hash of those that were posted from before."""
+    parameters = {"claim_ids": [fact.claim_id for fact in facts], "templates": [fact.template for fact in facts]}
+    rows = await connection.execute(_FIND_CLAIMS, parameters)
+    return {(row.claim_id, row.template): (row.event_id, row.content_hash) for row in rows}
+
+
+async def find_confirmed(connection: AsyncConnection, origins: Collection[UUID]) -> set[UUID]:
+    """Those of which buyers have confirmed something. Read without a lock: who comes late is put right by the accounts."""
+    return set((await connection.execute(_FIND_CONFIRMED, {"origins": sorted(origins)})).scalars())
+
+
+class OriginAccount(NamedTuple):
+    facts: Sequence[OriginFact]
+    last_occurred_at: datetime
+
+
+async def get_origin_facts(
+    connection: AsyncConnection, wanted: Collection[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], OriginAccount]:
+    """(origin order, currency) → all that was posted for its lines, whichever orders they move in. Its row must be locked."""
+    facts: dict[tuple[UUID, str], list[OriginFact]] = {}
+    last: dict[tuple[UUID, str], datetime] = {}
+    for row in await connection.execute(_ORIGIN_FACTS, {"origins": sorted({origin for origin, _ in wanted})}):
+        key = (row.origin_order_id, row.currency)
+        if key not in wanted:
+            continue
+        home = Home(row.order_id, row.shipment_id, row.channel, row.shop_id, row.paid_on)
+        units = Units(row.quantity, row.net, row.tax, row.cost)
+        facts.setdefault(key, []).append(OriginFact(row.phase, home, row.origin_line, row.sku_id, units))
+        last[key] = max(last.get(key, row.last_occurred_at), row.last_occurred_at)
+    return {key: OriginAccount(members, last[key]) for key, members in facts.items()}
+
+
+async def add_reversed_facts(connection: AsyncConnection, voucher_id: UUID, *, reversal_id: UUID, occurred_on: date) -> None:
+    """Take what profit and accounts are made of back, row by row."""
+    parameters = {"voucher_id": voucher_id, "reversal_id": reversal_id, "occurred_on": occurred_on}
+    await connection.execute(_REVERSE_FACTS, parameters)
 
 
 class Flag(NamedTuple):
@@ -212,7 +339,7 @@ async def add_postings(connection: AsyncConnection, vouchers: Iterable[Voucher])
     voucher_ids, lines, accounts, debits, credits, origin_order_ids, origin_lines = ([] for _ in range(7))  # noqa: A001
     facts: list[tuple[object, ...]] = []
     for voucher in vouchers:
-        voucher_id, fact, occurred_on = voucher.voucher_id, voucher.fact, voucher.occurred_on
+        voucher_id = voucher.voucher_id
         for line, posting in enumerate(voucher.postings, 1):
             voucher_ids.append(voucher_id)
             lines.append(line)
@@ -221,14 +348,7 @@ async def add_postings(connection: AsyncConnection, vouchers: Iterable[Voucher])
             credits.append(posting[2])
             origin_order_ids.append(posting[3])
             origin_lines.append(posting[4])
-        head = (fact.template, fact.order_id, fact.shipment_id)
-        tail = (fact.currency, fact.paid_on, occurred_on)
-        for line, (origin_order_id, origin_line, sku_id, quantity, amounts, _) in enumerate(fact.lines, 1):
-            revenue = amounts.paid + amounts.subsidy - amounts.tax
-            facts.append(
-                (voucher_id, line, *head, origin_order_id, origin_line, fact.channel, fact.shop_id, sku_id, *tail, quantity,
-                 revenue, amounts.tax, amounts.cost, amounts.freight_estimate)
-            )  # fmt: skip
+        facts += _profit_rows(voucher)
     columns = zip(*facts, strict=True) if facts else [()] * len(_FACT_COLUMNS)
     await connection.execute(
         _ADD_POSTINGS,
@@ -243,6 +363,31 @@ async def add_postings(connection: AsyncConnection, vouchers: Iterable[Voucher])
             **dict(zip(_FACT_COLUMNS, columns, strict=True)),
         },
     )
+
+
+def _profit_rows(voucher: Voucher) -> Iterable[tuple[object, ...]]:
+    """What a voucher says of every line; what only arrived, and what damage cost, under phases of their own."""
+    fact = voucher.fact
+    if not fact.has_profit:
+        return
+    order_id, shipment_id, channel, shop_id, paid_on = fact.home or fact.own_home
+    phases = [(fact.template, fact.lines)]
+    if fact.deferred:
+        phases.append(("arrived", fact.deferred))
+    if fact.template == "return_bad":
+        phases.append(("write_off", fact.lines))
+    number = 0
+    for phase, lines in phases:
+        head = (phase, order_id, shipment_id)
+        tail = (fact.currency, paid_on, voucher.occurred_on)
+        for origin_order_id, origin_line, sku_id, quantity, amounts, _ in lines:
+            number += 1
+            revenue = amounts.paid + amounts.subsidy - amounts.tax
+            cost = amounts.cost - amounts.residual if phase == "write_off" else amounts.cost
+            yield (
+                voucher.voucher_id, number, *head, origin_order_id, origin_line, channel, shop_id, sku_id, *tail, quantity,
+                revenue, amounts.tax, cost, amounts.freight_estimate,
+            )  # fmt: skip
 
 
 _FACT_COLUMNS = (
@@ -300,6 +445,7 @@ async def add_numbers(
     series: Sequence[Series],
     taken: Mapping[tuple[str, str], Taken],
     deltas: Sequence[Delta],
+    owed: Sequence[OwedDelta],
     *,
     now: datetime,
 ) -> None:
@@ -327,6 +473,13 @@ async def add_numbers(
             "currencies": [delta.currency for delta in deltas],
             "debits": [delta.debit_minor for delta in deltas],
             "credits": [delta.credit_minor for delta in deltas],
+            "owed_accounts": [one.account for one in owed],
+            "owed_channels": [one.channel for one in owed],
+            "owed_shop_ids": [one.shop_id for one in owed],
+            "owed_currencies": [one.currency for one in owed],
+            "owed_paid_on": [one.paid_on for one in owed],
+            "owed_posted_on": [one.posted_on for one in owed],
+            "owed_amounts": [one.amount_minor for one in owed],
             "now": now,
         },
     )
@@ -335,3 +488,4 @@ async def add_numbers(
 async def fold_balances(connection: AsyncConnection, *, limit: int) -> None:
     """Move balance deltas into the balances; what is read sums both, so it changes no report."""
     await connection.execute(_FOLD, {"limit": limit})
+    await connection.execute(_FOLD_OWED, {"limit": limit})

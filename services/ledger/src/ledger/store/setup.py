@@ -12,6 +12,8 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.domain.period import next_period
+from ledger.domain.policy import FIRST_POLICY, Policy
+from ledger.domain.posting import RECEIPT
 from ledger.domain.template import Template, document_of, lines_of
 
 _GATE = 0x6C65_6467_6572
@@ -22,6 +24,7 @@ _TAKE_GATE = text("SELECT pg_advisory_xact_lock(:gate)")
 _STAMP = text(
     """
     SELECT (SELECT count(*) FROM template_version) AS templates, (SELECT count(*) FROM chart_version) AS charts,
+           (SELECT count(*) FROM policy_version WHERE book = :book) AS policies,
            (SELECT max(period) FROM closed_period WHERE book = :book) AS closed
     """
 )
@@ -37,6 +40,17 @@ _ADD_CHART = text(
     """
     INSERT INTO chart_version (version, document, created_at, created_by)
     VALUES (:version, CAST(:document AS jsonb), :now, :who)
+    """
+)
+_POLICIES = text(
+    """
+    SELECT version, valid_from, recognition, damaged_value_bp FROM policy_version WHERE book = :book ORDER BY version
+    """
+)
+_ADD_POLICY = text(
+    """
+    INSERT INTO policy_version (book, version, valid_from, recognition, damaged_value_bp, created_at, created_by)
+    VALUES (:book, :version, :valid_from, :recognition, :damaged_value_bp, :now, :who)
     """
 )
 _USED_ACCOUNTS = text("SELECT account FROM account_balance UNION SELECT account FROM balance_delta")
@@ -91,6 +105,7 @@ class Setup:
 
     chart: Chart
     templates: Mapping[str, Sequence[Template]]
+    policies: Sequence[Policy]
     first_open_period: str
     """Everything before it is closed; empty where nothing ever was."""
 
@@ -100,17 +115,20 @@ class SetupReader:
 
     def __init__(self, book: str) -> None:
         self.book = book
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self._chart: Chart | None = None
         self._templates: Mapping[str, Sequence[Template]] = {}
+        self._policies: Sequence[Policy] = ()
 
     async def read(self, connection: AsyncConnection) -> Setup:
         row = (await connection.execute(_STAMP, {"book": self.book})).one()
-        if self._chart is None or self._stamp != (row.templates, row.charts):
+        stamp = (row.templates, row.charts, row.policies)
+        if self._chart is None or self._stamp != stamp:
             self._chart = await get_chart(connection)
-            self._templates = await get_templates(connection)
-            self._stamp = (row.templates, row.charts)
-        return Setup(self._chart, self._templates, first_open_after(row.closed))
+            self._templates = await get_templates(connection) | {RECEIPT.code: [RECEIPT]}
+            self._policies = await get_policies(connection, self.book)
+            self._stamp = stamp
+        return Setup(self._chart, self._templates, self._policies, first_open_after(row.closed))
 
 
 def first_open_after(last_closed: str | None) -> str:
@@ -159,6 +177,16 @@ async def add_template(connection: AsyncConnection, template: Template, *, now: 
             "who": who,
         },
     )
+
+
+async def get_policies(connection: AsyncConnection, book: str) -> list[Policy]:
+    """All versions, oldest first, before them the one that every book begins with."""
+    rows = await connection.execute(_POLICIES, {"book": book})
+    return [FIRST_POLICY, *(Policy(*row) for row in rows)]
+
+
+async def add_policy(connection: AsyncConnection, book: str, policy: Policy, *, now: datetime, who: str) -> None:
+    await connection.execute(_ADD_POLICY, policy._asdict() | {"book": book, "now": now, "who": who})
 
 
 async def add_chart(connection: AsyncConnection, accounts: Sequence[Account], *, version: int, now: datetime, who: str) -> None:
