@@ -24,7 +24,7 @@ STATEMENTS = (
         step integer NOT NULL DEFAULT 0 CHECK (step >= 0),
         attempt integer NOT NULL DEFAULT -1 CHECK (attempt >= -1),
         live boolean NOT NULL DEFAULT false,
-        CHECK (attempt >= 0 OR (step = 0 AND NOT live))
+        CHECK (attempt >= 0 OR NOT live)
     ) WITH (fillfactor = 60)
     """,
     """
@@ -51,6 +51,8 @@ STATEMENTS = (
         ship_at timestamptz,
         created_at timestamptz NOT NULL,
         updated_at timestamptz NOT NULL,
+        parcels integer NOT NULL CHECK (parcels >= 0),
+        returns integer NOT NULL CHECK (returns >= 0),
         CHECK ((kind = 'to_ship') = (carrier IS NOT NULL)),
         CHECK (waiting_for IS NULL OR status NOT IN ('closed', 'cancelled'))
     )
@@ -63,19 +65,23 @@ STATEMENTS = (
     CREATE INDEX fulfilment_order_work ON fulfilment_order (place_id, created_at, fulfilment_order_id)
     WHERE status NOT IN ('closed', 'cancelled')
     """,
+    # Stops look for what is open under a root; what leaves at once is never in it.
+    "CREATE INDEX fulfilment_order_root ON fulfilment_order (root_id) WHERE status NOT IN ('closed', 'cancelled')",
     "CREATE INDEX fulfilment_order_waiting ON fulfilment_order (carrier, updated_at) WHERE waiting_for = 'waybill'",
     # Apart from the rows that change, for the texts are long; uncompressed, for compressing costs more than all the rest.
     """
     CREATE TABLE fulfilment_content (
         fulfilment_order_id uuid PRIMARY KEY,
         order_json text NOT NULL,
-        part_json text NOT NULL
+        part_json text NOT NULL,
+        left_json text
     ) WITH (toast_tuple_target = 8160)
     """,
     """
     ALTER TABLE fulfilment_content
         ALTER COLUMN order_json SET STORAGE EXTERNAL,
-        ALTER COLUMN part_json SET STORAGE EXTERNAL
+        ALTER COLUMN part_json SET STORAGE EXTERNAL,
+        ALTER COLUMN left_json SET STORAGE EXTERNAL
     """,
     """
     CREATE TABLE shipment (
@@ -93,6 +99,7 @@ STATEMENTS = (
         state text NOT NULL
             CHECK (state IN ('shipped', 'picked_up', 'in_transit', 'out_for_delivery', 'delivered', 'refused', 'lost')),
         state_at timestamptz NOT NULL,
+        part_json text,
         CONSTRAINT shipment_waybill UNIQUE (waybill_no, carrier),
         CHECK ((carrier IS NULL) = (waybill_no IS NULL)),
         CHECK ((kind = 'to_ship') = (waybill_no IS NOT NULL))
@@ -152,8 +159,12 @@ STATEMENTS = (
     """
     CREATE TABLE place_connector (
         place_id text COLLATE "C" PRIMARY KEY,
-        connector text NOT NULL,
-        updated_at timestamptz NOT NULL
+        connector text NOT NULL CHECK (connector IN ('automatic', 'manual', 'http')),
+        updated_at timestamptz NOT NULL,
+        base_url text,
+        secret_name text,
+        timeout_seconds integer CHECK (timeout_seconds BETWEEN 1 AND 20),
+        CHECK (num_nulls(base_url, secret_name, timeout_seconds) = CASE WHEN connector = 'http' THEN 0 ELSE 3 END)
     )
     """,
     """
@@ -170,8 +181,139 @@ STATEMENTS = (
     )
     """,
     "ALTER TABLE receiver ALTER COLUMN ciphertext SET STORAGE EXTERNAL",  # Cipher text does not compress.
+    """
+    CREATE TABLE stop_request (
+        root_id uuid NOT NULL,
+        request_id uuid NOT NULL,
+        reason text NOT NULL,
+        asked jsonb NOT NULL,
+        stopped jsonb,
+        asked_at timestamptz NOT NULL,
+        answered_at timestamptz,
+        PRIMARY KEY (root_id, request_id),
+        CHECK ((stopped IS NULL) = (answered_at IS NULL))
+    )
+    """,
+    "CREATE INDEX stop_request_open ON stop_request (root_id) WHERE answered_at IS NULL",
+    """
+    CREATE TABLE stop_claim (
+        fulfilment_order_id uuid NOT NULL,
+        request_id uuid NOT NULL,
+        root_id uuid NOT NULL,
+        claim_no bigint GENERATED ALWAYS AS IDENTITY,
+        asked jsonb NOT NULL,
+        stopped jsonb NOT NULL,
+        told boolean NOT NULL,
+        pending boolean NOT NULL,
+        open boolean NOT NULL,
+        PRIMARY KEY (fulfilment_order_id, request_id)
+    )
+    """,
+    "CREATE INDEX stop_claim_request ON stop_claim (root_id, request_id)",
+    """
+    CREATE TABLE allocation_return (
+        fulfilment_order_id uuid NOT NULL,
+        return_no integer NOT NULL CHECK (return_no >= 1),
+        reason text NOT NULL,
+        stock_effect text NOT NULL CHECK (stock_effect IN ('none', 'missing', 'nothing_left', 'damaged')),
+        units jsonb NOT NULL,
+        returned_at timestamptz NOT NULL,
+        PRIMARY KEY (fulfilment_order_id, return_no)
+    )
+    """,
+    """
+    CREATE TABLE wms_event (
+        place_id text COLLATE "C" NOT NULL,
+        event_id text COLLATE "C" NOT NULL,
+        content_hash bytea NOT NULL,
+        fulfilment_order_id uuid NOT NULL,
+        kind text NOT NULL,
+        code text,
+        received_at timestamptz NOT NULL,
+        PRIMARY KEY (place_id, event_id)
+    )
+    """,
+    "CREATE INDEX wms_event_order ON wms_event (fulfilment_order_id, received_at)",
+    """
+    CREATE TABLE exception_case (
+        case_id uuid PRIMARY KEY,
+        kind text NOT NULL,
+        fulfilment_order_id uuid NOT NULL,
+        order_id uuid NOT NULL,
+        place_id text NOT NULL,
+        detail jsonb NOT NULL,
+        opened_at timestamptz NOT NULL,
+        closed_at timestamptz,
+        closed_by text,
+        CHECK ((closed_at IS NULL) = (closed_by IS NULL))
+    )
+    """,
+    "CREATE INDEX exception_case_opened ON exception_case (opened_at, case_id)",
+    "CREATE INDEX exception_case_order ON exception_case (fulfilment_order_id)",
+    """
+    CREATE TABLE carrier_rule (
+        rule_id text COLLATE "C" PRIMARY KEY,
+        priority integer NOT NULL,
+        carrier text NOT NULL,
+        forbid boolean NOT NULL,
+        place_id text,
+        shop_id text,
+        area_prefix text NOT NULL,
+        min_weight_grams bigint NOT NULL CHECK (min_weight_grams >= 0),
+        max_weight_grams bigint CHECK (max_weight_grams > min_weight_grams),
+        updated_at timestamptz NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE pick_up_try (
+        fulfilment_order_id uuid PRIMARY KEY,
+        wrong integer NOT NULL CHECK (wrong >= 0),
+        locked_until timestamptz
+    )
+    """,
+    """
+    CREATE TABLE goods_return (
+        return_id uuid PRIMARY KEY,
+        reference text COLLATE "C" NOT NULL,
+        content_hash bytea NOT NULL,
+        shipment_id uuid NOT NULL,
+        order_id uuid NOT NULL,
+        root_id uuid NOT NULL,
+        place_id text NOT NULL,
+        reason text NOT NULL CHECK (reason IN ('buyer_return', 'refused_delivery', 'recalled')),
+        received_at timestamptz NOT NULL,
+        recorded_by text NOT NULL,
+        CONSTRAINT goods_return_reference UNIQUE (reference, shipment_id)
+    )
+    """,
+    "CREATE INDEX goods_return_received ON goods_return (received_at, return_id)",
+    "CREATE INDEX goods_return_order ON goods_return (order_id)",
+    "CREATE INDEX goods_return_shipment ON goods_return (shipment_id)",
+    """
+    CREATE TABLE goods_return_line (
+        return_id uuid NOT NULL,
+        origin_order_id uuid NOT NULL,
+        origin_line integer NOT NULL,
+        sku_id text COLLATE "C" NOT NULL,
+        grade text NOT NULL CHECK (grade IN ('good', 'bad', 'missing')),
+        quantity integer NOT NULL CHECK (quantity >= 1),
+        paid_minor bigint NOT NULL CHECK (paid_minor >= 0),
+        receivable_minor bigint NOT NULL CHECK (receivable_minor >= 0),
+        tax_minor bigint NOT NULL CHECK (tax_minor >= 0),
+        PRIMARY KEY (return_id, origin_order_id, origin_line, sku_id, grade)
+    )
+    """,
 )
 TABLES = (
+    "goods_return_line",
+    "goods_return",
+    "pick_up_try",
+    "carrier_rule",
+    "exception_case",
+    "wms_event",
+    "allocation_return",
+    "stop_claim",
+    "stop_request",
     "receiver",
     "place_connector",
     "place",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from contracts import CatalogLocation, ReceiverSealed, StockAllocated
+from contracts import AllocatedOrderChanged, CatalogLocation, ReceiverSealed, StockAllocated, StopRequested
 from eventing import (
     AesGcmSealer,
+    Call,
     CompactedRoute,
     Consumer,
     KafkaBroker,
@@ -29,6 +31,7 @@ from eventing import (
 from eventing.broker import Broker
 from eventing.clock import Clock, IdSource
 from fulfillment import __version__, api, handlers, tables
+from fulfillment.clients import Wms
 from fulfillment.settings import Settings
 from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
@@ -46,14 +49,24 @@ numbers come from. Receivers are sealed; only a label shows one, to `pii.read`, 
 """
 API_CONNECTIONS = 5
 WORKER_CONNECTIONS = 4
+WMS_CALLS = 8  # At most so many calls of a kind at once, and so many connections for their short transactions.
+WMS_SECONDS = 30.0  # Above the longest time-out that a place may set (20 s), with room for two transactions.
 SWEEP_IDEMPOTENCY = "sweep_idempotency"
 SWEEP_PAUSE = timedelta(hours=1)  # Answers are kept for days: an hour more is nothing.
 
 
 def consumers(settings: Settings) -> list[Consumer]:
     policy = settings.policy()
+    days = timedelta(days=settings.pick_up_days)
     return [
-        Consumer("main", routes=[Route(StockAllocated, partial(handlers.on_stock_allocated, policy=policy))]),
+        Consumer(
+            "main",
+            routes=[
+                Route(StockAllocated, partial(handlers.on_stock_allocated, policy=policy, pick_up_days=days)),
+                Route(StopRequested, partial(handlers.on_stop_requested, policy=policy)),
+                Route(AllocatedOrderChanged, partial(handlers.on_allocated_order_changed, policy=policy)),
+            ],
+        ),
         # A group of its own, so that receivers never wait behind orders that wait for them.
         Consumer("receivers", routes=[Route(ReceiverSealed, handlers.on_receiver_sealed)], claim="natural"),
     ]
@@ -65,7 +78,28 @@ def timers(settings: Settings) -> list[Timer]:
         Timer(handlers.SHIP, partial(handlers.on_ship_due, policy=policy), batch=300),
         Timer(handlers.DELIVER, handlers.on_deliver_due, batch=300),
         Timer(handlers.RETRY_WAYBILL, partial(handlers.on_retry_waybill, policy=policy), batch=20),
+        Timer(handlers.counter.PICK_UP_EXPIRY, handlers.counter.on_pick_up_expiry),
         Timer(SWEEP_IDEMPOTENCY, on_sweep_idempotency),
+    ]
+
+
+def calls(settings: Settings, wms: Wms, work: Callable[[], AbstractAsyncContextManager[UnitOfWork]]) -> list[Call[Any]]:
+    connector = handlers.WmsCalls(wms, work, keks=settings.keks(), policy=settings.policy())
+    return [
+        Call(
+            handlers.INSTRUCT,
+            call=connector.instruct,
+            record=connector.record_instructed,
+            concurrency=WMS_CALLS,
+            timeout_seconds=WMS_SECONDS,
+        ),
+        Call(
+            handlers.STOP,
+            call=connector.stop,
+            record=connector.record_stopped,
+            concurrency=WMS_CALLS,
+            timeout_seconds=WMS_SECONDS,
+        ),
     ]
 
 
@@ -94,30 +128,37 @@ def build_runtime(
     observer: Observer | None = None,
     clock: Clock | None = None,
     ids: IdSource | None = None,
+    wms: Wms | None = None,
 ) -> Runtime:
-    """The service without its HTTP; tests give their own engine, bus, clock and ids."""
+    """The service without its HTTP; tests give their own engine, bus, clock, ids and WMS."""
+
+    def work() -> AbstractAsyncContextManager[UnitOfWork]:
+        return runtime.work()
+
     connections = {"api": API_CONNECTIONS, "worker": WORKER_CONNECTIONS, "all": API_CONNECTIONS + WORKER_CONNECTIONS}
-    return Runtime(
+    runtime = Runtime(
         service="fulfillment",
         engine=engine or create_engine(settings.database_url.get_secret_value(), pool_size=connections[role]),
         broker=broker or KafkaBroker(settings.kafka_bootstrap_servers, settings.topic_prefix),
         tables=tables.runtime,
         consumers=consumers(settings),
         compacted=[CompactedRoute(CatalogLocation, handlers.on_catalog_locations)],
-        tasks=timers(settings),
+        tasks=[*timers(settings), *calls(settings, wms or Wms(settings.wms_keys()), work)],
         settings=runtime_settings(settings),
         observer=observer,
         clock=clock,
         ids=ids,
         role=role,
     )
+    return runtime
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     observer = PrometheusObserver(app.state.metrics)
-    runtime = app.state.runtime = build_runtime(app.state.settings, role=app.state.role, observer=observer)
-    async with runtime:
+    wms = Wms(app.state.settings.wms_keys())
+    runtime = app.state.runtime = build_runtime(app.state.settings, role=app.state.role, observer=observer, wms=wms)
+    async with aclosing(wms), runtime:
         if app.state.role != "api":
             async with runtime.work() as work:
                 work.add_tasks([NewTask(SWEEP_IDEMPOTENCY, "all", work.now)])

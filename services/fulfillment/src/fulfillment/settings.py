@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from fulfillment.domain import Policy
 from webapi.settings import EventSettings, Key, key_bytes
 
+WMS_SECRET_CHARACTERS = 16
 WEEK_SECONDS = 7 * 24 * 3600
 
 
@@ -34,6 +35,26 @@ class Settings(EventSettings):
     """Freight of each further kilogram begun, likewise."""
     default_carrier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")] = "sf"
     """Who carries what a plan gave to no carrier: SF Express reaches every county."""
+
+    wms_secrets: dict[str, SecretStr] | None = None
+    """Secrets shared with WMS, by name, as a JSON object: a place's connector names one. 16 characters at the least."""
+    pick_up_days: Annotated[int, Field(ge=1, le=90)] = 7
+    """How long a pick-up order waits for its buyer before people look at it: stores keep parcels for a week."""
+
+    @field_validator("wms_secrets")
+    @classmethod
+    def _are_long(cls, value: dict[str, SecretStr] | None) -> dict[str, SecretStr] | None:
+        if any(len(secret.get_secret_value()) < WMS_SECRET_CHARACTERS for secret in (value or {}).values()):
+            raise ValueError(f"a secret has fewer than {WMS_SECRET_CHARACTERS} characters")
+        return value
+
+    def wms_keys(self) -> dict[str, bytes]:
+        """The WMS's secrets by name."""
+        return {name: secret.get_secret_value().encode() for name, secret in (self.wms_secrets or {}).items()}
+
+    def pick_up_key(self) -> bytes:
+        """What pick-up codes are derived from."""
+        return key_bytes(self.seal_key)
 
     def policy(self) -> Policy:
         return Policy(

@@ -24,10 +24,12 @@ from contracts import ReceiverSealed, StockAllocated
 from eventing import create_engine
 from eventing.testing import FakeClock, Harness, SeededIds
 from fulfillment.app import build, build_runtime
+from fulfillment.clients import Wms
 from fulfillment.settings import Settings
 from webapi.testing import as_caller
 
 KEK = bytes(range(32))
+WMS_SECRET = "a-secret-of-the-demo-wms"
 RECEIVER = {
     "name": "欧阳娜娜",
     "phone": "13800138000",
@@ -72,15 +74,21 @@ async def start(migrated_database: Callable[[str], Awaitable[str]]) -> AsyncIter
         urls: list[str] = []
         seeds = itertools.count(1)  # Two workers must not make the same ids.
 
-        async def one(*, beside: bool = False, **changes: Any) -> Service:
-            """`beside`: another worker on the database of the one before."""
+        async def one(*, beside: bool = False, wms: httpx.AsyncBaseTransport | None = None, **changes: Any) -> Service:
+            """`beside`: another worker on the database of the one before; `wms`: what answers as the places' WMS."""
             if not beside:
                 urls.append(await migrated_database("fulfillment"))
             key = base64.b64encode(KEK).decode()
-            settings = Settings(database_url=urls[-1], receiver_kek=key, seal_key=key, **changes)
+            settings = Settings(
+                database_url=urls[-1], receiver_kek=key, seal_key=key, wms_secrets={"demo": WMS_SECRET}, **changes
+            )
+            client = Wms(settings.wms_keys(), transport=wms)
+            stack.push_async_callback(client.aclose)
             engine = create_engine(urls[-1], pool_size=4)
             stack.push_async_callback(engine.dispose)
-            harness = Harness(partial(build_runtime, settings, engine=engine), clock=FakeClock(NOW), ids=SeededIds(next(seeds)))
+            harness = Harness(
+                partial(build_runtime, settings, engine=engine, wms=client), clock=FakeClock(NOW), ids=SeededIds(next(seeds))
+            )
             app = build(settings, "all")
             app.state.runtime = harness.runtime
             return Service(harness, app)

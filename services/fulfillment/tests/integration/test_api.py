@@ -61,7 +61,19 @@ ROLES = [
     ("GET", "/v1/shipments", "channel", "viewer"),
     ("GET", "/v1/places", "channel", "viewer"),
     ("GET", f"/v1/fulfilment-orders/{UUID(int=1)}/label", "admin", "pii.read"),
-    ("POST", f"/v1/fulfilment-orders/{UUID(int=1)}/pick-up", "viewer", "operator"),
+    ("POST", f"/v1/fulfilment-orders/{UUID(int=1)}/handover", "viewer", "operator"),
+    ("GET", f"/v1/fulfilment-orders/{UUID(int=1)}/pick-up-code", "viewer", "channel"),
+    *(
+        ("POST", f"/v1/fulfilment-orders/{UUID(int=1)}/{act}", "wms", "operator")
+        for act in ("acceptance", "rejection", "short-pick", "shipment", "stop-answer", "hold", "release", "resend")
+    ),
+    ("POST", "/v1/returns", "viewer", "wms"),
+    ("GET", "/v1/returns", "channel", "viewer"),
+    ("GET", "/v1/cases", "channel", "viewer"),
+    ("POST", f"/v1/cases/{UUID(int=1)}/close", "viewer", "operator"),
+    ("GET", "/v1/carrier-rules", "channel", "viewer"),
+    ("PUT", "/v1/carrier-rules/R1", "operator", "admin"),
+    ("POST", "/v1/carrier-rules/R1/removal", "operator", "admin"),
     ("POST", f"/v1/shipments/{UUID(int=1)}/progress", "viewer", "wms"),
     ("PUT", "/v1/waybill-series", "operator", "admin"),
     ("PUT", "/v1/places/W1/connector", "operator", "admin"),
@@ -209,32 +221,6 @@ async def test_a_person_reports_a_carrier_event_with_a_reason(start: Start, an_a
         assert [error["field"] for error in refused.json()["errors"]] == ["reason"]
         assert (await http.post(path, json=event | {"reason": "承运商确认丢失"})).json()["state"] == "lost"
     assert await service.rows("SELECT who, act, why FROM manual_act") == [("tester", "report_carrier_event", "承运商确认丢失")]
-
-
-async def test_a_picked_up_order_is_shipped_and_delivered_once(start: Start, an_allocated: Allocated) -> None:
-    """Fails if goods left before the buyer came, twice, or without a name and a reason."""
-    service = await start(delivery_seconds=60)
-    assert (await service.harness.receive([an_allocated(kind="pick_up", carrier="pick_up")])).emitted == []
-    (order,) = (await service.get("/v1/fulfilment-orders", waiting_for="buyer"))["items"]
-    path = f"/v1/fulfilment-orders/{order['fulfilment_order_id']}/pick-up"
-    service.harness.clock.advance(hours=5)
-    async with service.caller("operator") as http:
-        assert (await http.post(path, json={"reason": ""})).status_code == 422
-        key = {"Idempotency-Key": "pick-up-1"}
-        first = await http.post(path, json={"reason": "出示取货码"}, headers=key)
-        again = await http.post(path, json={"reason": "出示取货码"}, headers=key)
-        assert first.status_code == 200, first.text
-        assert again.json() == first.json()
-        second = await http.post(path, json={"reason": "出示取货码"})
-        assert (second.status_code, second.json()["code"]) == (409, "not_waiting_for_buyer")
-        assert (await http.post(f"/v1/fulfilment-orders/{uuid4()}/pick-up", json={"reason": "x"})).status_code == 404
-    created, delivered = await service.harness.emitted()
-    assert (created.fulfilment_kind, created.carrier, created.waybill_no) == ("pick_up", None, None)
-    assert (created.progress.stage, delivered.progress.stage, delivered.state) == ("shipped", "delivered", "delivered")
-    assert created.shipped_at == delivered.occurred_at == service.harness.clock.now()
-    assert await service.rows("SELECT who, act, why FROM manual_act") == [("tester", "pick_up", "出示取货码")]
-    detail = await service.get(f"/v1/fulfilment-orders/{order['fulfilment_order_id']}")
-    assert (detail["status"], len(detail["lines"]), len(detail["shipments"])) == ("closed", 2, 1)
 
 
 async def test_a_label_shows_the_receiver_and_each_look_is_noted(

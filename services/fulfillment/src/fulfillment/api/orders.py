@@ -1,4 +1,4 @@
-"""Fulfilment orders: lists, one, its label, and the pick-up over the counter."""
+"""Fulfilment orders: lists, one with all that happened to it, its label."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from sqlalchemy import Row
 from contracts import Order, Part
 from contracts.envelope import PlaceId
 from eventing import UnitOfWork
-from fulfillment import handlers, label, store, tables
+from fulfillment import label, store, tables
 from fulfillment.api.runtime import runtime_of
 from fulfillment.api.shipments import LineView, ShipmentView, shipment_view
-from fulfillment.domain import Kind, RequestStatus, Status, WaitingFor
+from fulfillment.domain import OPEN_STATUSES, Kind, RequestStatus, Status, Units, WaitingFor
 from fulfillment.settings import Settings
-from webapi.callers import Operator, PiiReader, Viewer
-from webapi.idempotency import Once, StoredResponse
+from webapi.callers import PiiReader, Viewer
 from webapi.models import UtcTime
-from webapi.operators import ManualReason, record_manual_act
+from webapi.operators import record_manual_act
 from webapi.paging import Keyset, Page, Paging
 from webapi.problems import Problem
 from webapi.routing import Router
@@ -61,9 +60,36 @@ class FulfilmentOrderView(BaseModel):
     updated_at: UtcTime
 
 
-class FulfilmentOrderDetail(FulfilmentOrderView):
+class AllocationReturnView(BaseModel):
+    return_no: int
+    reason: str
+    stock_effect: str
     lines: list[LineView]
+    returned_at: UtcTime
+
+
+class StopView(BaseModel):
+    stop_id: UUID
+    request_id: UUID
+    open: bool = Field(description="The place has not said yet what it stopped.")
+    asked: list[LineView]
+    stopped: list[LineView]
+
+
+class WmsEventView(BaseModel):
+    event_id: str
+    kind: str
+    code: str | None = Field(description="Why it does not count; null: it does.")
+    received_at: UtcTime
+
+
+class FulfilmentOrderDetail(FulfilmentOrderView):
+    lines: list[LineView] = Field(description="As allocated.")
+    left: list[LineView] = Field(description="Neither shipped nor given back yet.")
     shipments: list[ShipmentView]
+    returns: list[AllocationReturnView] = Field(description="Units that the place gave back unshipped.")
+    stops: list[StopView] = Field(description="What was asked to be stopped here.")
+    wms_events: list[WmsEventView] = Field(description="What the WMS said, the latest first; at most 100.")
 
 
 class LabelView(BaseModel):
@@ -103,17 +129,9 @@ async def list_fulfilment_orders(
 
 @router.get("/fulfilment-orders/{fulfilment_order_id}")
 async def get_fulfilment_order(request: Request, fulfilment_order_id: UUID, principal: Viewer) -> FulfilmentOrderDetail:
-    """One fulfilment order with its lines and shipments."""
+    """One fulfilment order with its lines, what is left of them, and everything that happened to it."""
     async with runtime_of(request).work() as work:
-        row = await _order_row(work, fulfilment_order_id)
-        content = (await store.find_contents(work.connection, [fulfilment_order_id]))[fulfilment_order_id]
-        shipments = (await work.connection.execute(store.shipments_query(order_id=row.order_id))).all()
-    part = Part.model_validate_json(content.part_json)
-    return FulfilmentOrderDetail(
-        **_order_view(row).model_dump(),
-        lines=[LineView.model_validate(line, from_attributes=True) for line in part.lines],
-        shipments=[shipment_view(one) for one in shipments if one.fulfilment_order_id == fulfilment_order_id],
-    )
+        return await order_detail(work, fulfilment_order_id)
 
 
 @router.get("/fulfilment-orders/{fulfilment_order_id}/label")
@@ -121,7 +139,7 @@ async def get_label(request: Request, response: Response, fulfilment_order_id: U
     """The label with the receiver in clear. Each look is noted: who, which order, when."""
     settings: Settings = request.app.state.settings
     async with runtime_of(request).work() as work:
-        row = await _order_row(work, fulfilment_order_id)
+        row = await order_row(work, fulfilment_order_id)
         if row.receiver_ref is None:
             raise Problem("label_without_receiver", status=409)
         sealed = await store.find_receiver(work.connection, row.receiver_ref)
@@ -164,34 +182,54 @@ async def get_label(request: Request, response: Response, fulfilment_order_id: U
     )
 
 
-@router.post("/fulfilment-orders/{fulfilment_order_id}/pick-up", response_model=ShipmentView)
-async def pick_up(request: Request, fulfilment_order_id: UUID, body: ManualReason, once: Once, principal: Operator) -> Response:
-    """The buyer has taken the goods at the place: they have left it, and are delivered."""
-    settings: Settings = request.app.state.settings
+async def order_detail(work: UnitOfWork, fulfilment_order_id: UUID) -> FulfilmentOrderDetail:
+    row = await order_row(work, fulfilment_order_id)
+    content = (await store.find_contents(work.connection, [fulfilment_order_id]))[fulfilment_order_id]
+    shipments = (await work.connection.execute(store.shipments_query(order_id=row.order_id))).all()
+    returns = await store.allocation_returns_of(work.connection, fulfilment_order_id)
+    claims = await store.claims_of(work.connection, fulfilment_order_id)
+    events = await store.wms_events_of(work.connection, fulfilment_order_id)
+    is_open = Status(row.status) in OPEN_STATUSES
+    left = Part.model_validate_json(content.left_json or content.part_json).lines if is_open else []
+    return FulfilmentOrderDetail(
+        **_order_view(row).model_dump(),
+        lines=[
+            LineView.model_validate(line, from_attributes=True) for line in Part.model_validate_json(content.part_json).lines
+        ],
+        left=[LineView.model_validate(line, from_attributes=True) for line in left],
+        shipments=[shipment_view(one) for one in shipments if one.fulfilment_order_id == fulfilment_order_id],
+        returns=[
+            AllocationReturnView(
+                return_no=one.return_no,
+                reason=one.reason,
+                stock_effect=one.stock_effect,
+                lines=_lines(store.units_of(one.units)),
+                returned_at=one.returned_at,
+            )
+            for one in returns
+        ],
+        stops=[
+            StopView(
+                stop_id=one.stop_id,
+                request_id=one.request_id,
+                open=one.open,
+                asked=_lines(one.asked),
+                stopped=_lines(one.stopped),
+            )
+            for one in claims
+        ],
+        wms_events=[WmsEventView.model_validate(one, from_attributes=True) for one in events],
+    )
 
-    async def effect() -> StoredResponse:
-        shipment = await handlers.pick_up(fulfilment_order_id, work, policy=settings.policy())
-        if shipment is None:
-            await _order_row(work, fulfilment_order_id)
-            raise Problem("not_waiting_for_buyer", status=409)
-        await record_manual_act(
-            work.connection,
-            tables.manual_act,
-            who=principal.name,
-            act="pick_up",
-            subject=str(fulfilment_order_id),
-            why=body.reason,
-            at=work.now,
-            detail={"shipment_id": str(shipment.shipment_id)},
-        )
-        return StoredResponse(200, ShipmentView.model_validate(shipment, from_attributes=True).model_dump(mode="json"))
 
-    async with runtime_of(request).work() as work:
-        stored = await once.run(work.connection, tables.idempotency_key, principal, effect, now=work.now)
-    return stored.response()
+def _lines(units: Units) -> list[LineView]:
+    return [
+        LineView(origin_order_id=order_id, origin_line=line, sku_id=sku_id, quantity=units[order_id, line, sku_id])
+        for order_id, line, sku_id in sorted(units)
+    ]
 
 
-async def _order_row(work: UnitOfWork, fulfilment_order_id: UUID) -> Row[Any]:
+async def order_row(work: UnitOfWork, fulfilment_order_id: UUID) -> Row[Any]:
     row = await store.find_fulfilment_order(work.connection, fulfilment_order_id)
     if row is None:
         raise Problem("fulfilment_order_not_found", status=404)

@@ -1,17 +1,25 @@
-"""Decisions of fulfilment: what an allocated order becomes, when it ships, which carrier event counts. Pure values, no I/O.
+"""Decisions of fulfilment: what an allocated order becomes, when and by whom it ships, what is stopped, which
+carrier event counts. Pure values, no I/O.
 
 Imports the standard library only.
 """
 
+from fulfillment.domain.carrier import CarrierRule, Wish, choose_carrier
 from fulfillment.domain.errors import (
     AlreadyFulfilledError,
     FulfilmentError,
     SeriesInUseError,
     SeriesOverlapError,
+    TooManyUnitsError,
+    TransitionError,
     UnknownKindError,
+    UnknownOrderError,
 )
+from fulfillment.domain.lines import LineError, LineRef, resolve
 from fulfillment.domain.order import (
     OPEN_STATUSES,
+    REQUEST_MOVES,
+    STATUS_MOVES,
     Allocation,
     Connector,
     FulfilmentOrder,
@@ -24,6 +32,7 @@ from fulfillment.domain.order import (
     accept,
     fulfilment_order_id,
 )
+from fulfillment.domain.pick_up import PickUpLock, wrong_code
 from fulfillment.domain.shipment import (
     FINISHED,
     Report,
@@ -31,25 +40,52 @@ from fulfillment.domain.shipment import (
     State,
     hand_over,
     moves,
+    pack,
     report_of_departure,
     report_of_state,
     ship,
     shipment_id,
+)
+from fulfillment.domain.stopping import (
+    AtPlace,
+    Claim,
+    Key,
+    Outcome,
+    Return,
+    StopRequest,
+    Units,
+    answer,
+    answered,
+    depart,
+    give_back,
+    stop,
+    taken_on,
 )
 from fulfillment.domain.waybill import Series, SeriesRange, WaybillPool, check_block, series_on_demand
 
 __all__ = [
     "FINISHED",
     "OPEN_STATUSES",
+    "REQUEST_MOVES",
+    "STATUS_MOVES",
     "Allocation",
     "AlreadyFulfilledError",
+    "AtPlace",
+    "CarrierRule",
+    "Claim",
     "Connector",
     "FulfilmentError",
     "FulfilmentOrder",
+    "Key",
     "Kind",
+    "LineError",
+    "LineRef",
+    "Outcome",
+    "PickUpLock",
     "Policy",
     "Report",
     "RequestStatus",
+    "Return",
     "Series",
     "SeriesInUseError",
     "SeriesOverlapError",
@@ -57,18 +93,34 @@ __all__ = [
     "Shipment",
     "State",
     "Status",
+    "StopRequest",
+    "TooManyUnitsError",
     "TrackedOrder",
+    "TransitionError",
+    "Units",
     "UnknownKindError",
+    "UnknownOrderError",
     "WaitingFor",
     "WaybillPool",
+    "Wish",
     "accept",
+    "answer",
+    "answered",
     "check_block",
+    "choose_carrier",
+    "depart",
     "fulfilment_order_id",
+    "give_back",
     "hand_over",
     "moves",
+    "pack",
     "report_of_departure",
     "report_of_state",
+    "resolve",
     "series_on_demand",
     "ship",
     "shipment_id",
+    "stop",
+    "taken_on",
+    "wrong_code",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID, uuid5
 
-from fulfillment.domain.errors import AlreadyFulfilledError, UnknownKindError
+from fulfillment.domain.carrier import CarrierRule, Wish, choose_carrier
+from fulfillment.domain.errors import AlreadyFulfilledError, TransitionError, UnknownKindError
 
 
 class Kind(StrEnum):
@@ -53,9 +55,47 @@ class Connector(StrEnum):
     """How a place is driven."""
 
     AUTOMATIC = "automatic"
+    """Nobody is asked: the parcel leaves after a set time."""
+    MANUAL = "manual"
+    """People at the place say over HTTP what they do."""
+    HTTP = "http"
+    """A WMS is told over HTTP, and calls back."""
 
 
 OPEN_STATUSES = frozenset({Status.OPEN, Status.SCHEDULED, Status.ON_HOLD, Status.IN_PROGRESS})
+STATUS_MOVES: dict[Status, frozenset[Status]] = {
+    Status.OPEN: frozenset({Status.IN_PROGRESS, Status.ON_HOLD, Status.CANCELLED, Status.CLOSED}),
+    Status.SCHEDULED: frozenset({Status.OPEN, Status.ON_HOLD, Status.CANCELLED, Status.CLOSED}),
+    Status.ON_HOLD: frozenset({Status.OPEN, Status.IN_PROGRESS, Status.CANCELLED, Status.CLOSED}),
+    Status.IN_PROGRESS: frozenset({Status.ON_HOLD, Status.INCOMPLETE, Status.CANCELLED, Status.CLOSED}),
+    Status.INCOMPLETE: frozenset({Status.CLOSED}),
+    Status.CANCELLED: frozenset(),
+    Status.CLOSED: frozenset(),
+}
+REQUEST_MOVES: dict[RequestStatus, frozenset[RequestStatus]] = {
+    RequestStatus.UNSUBMITTED: frozenset({RequestStatus.SUBMITTED, RequestStatus.REJECTED}),
+    RequestStatus.SUBMITTED: frozenset(
+        {
+            RequestStatus.ACCEPTED,
+            RequestStatus.REJECTED,
+            RequestStatus.CANCELLATION_REQUESTED,
+            RequestStatus.CANCELLATION_ACCEPTED,
+        }
+    ),
+    RequestStatus.ACCEPTED: frozenset(
+        {RequestStatus.REJECTED, RequestStatus.CANCELLATION_REQUESTED, RequestStatus.CANCELLATION_ACCEPTED}
+    ),
+    RequestStatus.REJECTED: frozenset(),
+    RequestStatus.CANCELLATION_REQUESTED: frozenset(
+        {RequestStatus.CANCELLATION_ACCEPTED, RequestStatus.CANCELLATION_REJECTED, RequestStatus.REJECTED}
+    ),
+    RequestStatus.CANCELLATION_ACCEPTED: frozenset(
+        {RequestStatus.CANCELLATION_REQUESTED, RequestStatus.CANCELLATION_REJECTED, RequestStatus.REJECTED}
+    ),
+    RequestStatus.CANCELLATION_REJECTED: frozenset(
+        {RequestStatus.CANCELLATION_REQUESTED, RequestStatus.CANCELLATION_ACCEPTED, RequestStatus.REJECTED}
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +131,10 @@ class Allocation:
     goods_grams: int
     receiver_ref: UUID | None
     handed_over_at: datetime | None
+    shop_id: str = ""
+    region_code: str = ""
+    wanted_carrier: str | None = None
+    """The one the buyer asked for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,6 +156,10 @@ class TrackedOrder:
             raise AlreadyFulfilledError(f"attempt {attempt} came while attempt {self.attempt} is live")
         self.attempt, self.live = attempt, True
         return True
+
+    def give_up(self) -> None:
+        """Nothing of it is left at its place and nothing was shipped: a later attempt may take it up."""
+        self.live = False
 
     def next_step(self) -> int:
         self.step += 1
@@ -141,17 +189,55 @@ class FulfilmentOrder:
     ship_at: datetime | None
     """When the automatic connector sends it off; None where that is not its job."""
     created_at: datetime
+    parcels: int = 0
+    """How many have left."""
+    returns: int = 0
+    """How often units went back without being shipped."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in OPEN_STATUSES
+
+    @property
+    def is_told(self) -> bool:
+        """Whether a WMS may be at work on it: only it can say what it still can stop."""
+        return (
+            self.connector == Connector.HTTP
+            and self.kind is Kind.TO_SHIP
+            and self.request_status is not RequestStatus.UNSUBMITTED
+        )
+
+    def moved(self, status: Status) -> FulfilmentOrder:
+        """With another status of the work. Errors: TransitionError."""
+        if status is self.status:
+            return self
+        if status not in STATUS_MOVES[self.status]:
+            raise TransitionError(f"{self.status} does not become {status}")
+        waiting_for = None if status not in OPEN_STATUSES else self.waiting_for
+        return replace(self, status=status, waiting_for=waiting_for)
+
+    def asked(self, request_status: RequestStatus) -> FulfilmentOrder:
+        """With another status of the request. Errors: TransitionError."""
+        if request_status is self.request_status:
+            return self
+        if request_status not in REQUEST_MOVES[self.request_status]:
+            raise TransitionError(f"{self.request_status} does not become {request_status}")
+        return replace(self, request_status=request_status)
 
     def is_due(self, now: datetime) -> bool:
         """Whether the parcel may leave now."""
-        return self.kind is Kind.TO_SHIP and self.status in OPEN_STATUSES and self.ship_at is not None and self.ship_at <= now
+        return (
+            self.kind is Kind.TO_SHIP and self.status is Status.IN_PROGRESS and self.ship_at is not None and self.ship_at <= now
+        )
 
 
 def fulfilment_order_id(order_id: UUID, attempt: int) -> UUID:
     return uuid5(order_id, f"fulfilment:{attempt}")
 
 
-def accept(allocation: Allocation, *, connector: str, policy: Policy, now: datetime) -> FulfilmentOrder:
+def accept(
+    allocation: Allocation, *, connector: str, policy: Policy, now: datetime, rules: Sequence[CarrierRule] = ()
+) -> FulfilmentOrder:
     """The fulfilment order of an allocation. Errors: UnknownKindError, poison."""
     try:
         kind = Kind(allocation.kind)
@@ -160,10 +246,28 @@ def accept(allocation: Allocation, *, connector: str, policy: Policy, now: datet
     status, request, waiting_for, ship_at = Status.IN_PROGRESS, RequestStatus.ACCEPTED, None, None
     carrier, weight_grams, freight_minor = None, allocation.goods_grams, 0
     if kind is Kind.TO_SHIP:
-        ship_at = now + timedelta(seconds=policy.ship_seconds)
-        carrier = allocation.carrier or policy.default_carrier
+        if connector == Connector.HTTP:
+            status, request = Status.OPEN, RequestStatus.UNSUBMITTED
+        elif connector == Connector.MANUAL:
+            status, request = Status.OPEN, RequestStatus.SUBMITTED
+        else:
+            ship_at = now + timedelta(seconds=policy.ship_seconds)
         weight_grams += policy.packaging_grams
-        freight_minor = allocation.landed_cost_minor or policy.freight_minor(weight_grams)
+        carrier = choose_carrier(
+            rules,
+            Wish(
+                place_id=allocation.place_id,
+                shop_id=allocation.shop_id,
+                region_code=allocation.region_code,
+                weight_grams=weight_grams,
+                wanted=allocation.wanted_carrier,
+                planned=allocation.carrier,
+            ),
+            default=policy.default_carrier,
+        )
+        # The plan's cost is the price of the plan's carrier.
+        planned_minor = allocation.landed_cost_minor if carrier == (allocation.carrier or carrier) else 0
+        freight_minor = planned_minor or policy.freight_minor(weight_grams)
     elif kind is Kind.PICK_UP:
         waiting_for = WaitingFor.BUYER
     else:

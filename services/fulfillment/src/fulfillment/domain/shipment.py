@@ -61,7 +61,7 @@ class Report:
 
     stage: str
     code: str
-    params: dict[str, str | None] = field(default_factory=dict)
+    params: dict[str, str | int | None] = field(default_factory=dict)
 
 
 def shipment_id(of_fulfilment_order: UUID, parcel_no: int) -> UUID:
@@ -83,6 +83,20 @@ def hand_over(order: FulfilmentOrder, *, at: datetime) -> tuple[FulfilmentOrder,
     return _closed(order), _shipment(order, State.DELIVERED, at, waybill_no=None)
 
 
+def pack(
+    order: FulfilmentOrder,
+    *,
+    at: datetime,
+    carrier: str,
+    waybill_no: str,
+    weight_grams: int,
+    freight_cost_minor: int,
+) -> Shipment:
+    """One parcel of an order that may have several. The order itself moves on by `stopping.depart`."""
+    shipment = _shipment(order, State.SHIPPED, at, waybill_no=waybill_no)
+    return replace(shipment, carrier=carrier, weight_grams=weight_grams, freight_cost_minor=freight_cost_minor)
+
+
 def moves(current: State, state: State) -> bool:
     """Whether a carrier event changes anything: forward only, and nothing after the end."""
     return _RANK[state] > _RANK[current]
@@ -90,8 +104,11 @@ def moves(current: State, state: State) -> bool:
 
 def report_of_departure(shipment: Shipment, *, place: str) -> Report:
     if shipment.kind is Kind.TO_SHIP:
-        params = {"place": place, "carrier": shipment.carrier, "waybill_no": shipment.waybill_no}
-        return Report("shipped", "parcel_shipped", params)
+        return Report(
+            "shipped",
+            "parcel_shipped",
+            {"place": place, "carrier": shipment.carrier, "waybill_no": shipment.waybill_no},
+        )
     return Report("shipped", "goods_handed_over", {"place": place})
 
 
@@ -101,12 +118,12 @@ def report_of_state(state: State) -> Report:
 
 
 def _closed(order: FulfilmentOrder) -> FulfilmentOrder:
-    return replace(order, status=Status.CLOSED, waiting_for=None)
+    return replace(order, status=Status.CLOSED, waiting_for=None, parcels=order.parcels + 1)
 
 
 def _shipment(order: FulfilmentOrder, state: State, at: datetime, *, waybill_no: str | None) -> Shipment:
     return Shipment(
-        shipment_id=shipment_id(order.fulfilment_order_id, 1),
+        shipment_id=shipment_id(order.fulfilment_order_id, order.parcels + 1),
         fulfilment_order_id=order.fulfilment_order_id,
         order_id=order.order_id,
         root_id=order.root_id,

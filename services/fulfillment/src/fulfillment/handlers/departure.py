@@ -1,4 +1,4 @@
-"""Goods leave their place: by the automatic connector, when their time has come, or over the counter."""
+"""Goods leave their place: by the automatic connector, when their time has come."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from eventing import NewTask, Task, UnitOfWork
 from fulfillment import store
 from fulfillment.domain import (
     FulfilmentOrder,
-    Kind,
     Policy,
     Shipment,
     State,
     TrackedOrder,
     WaitingFor,
-    hand_over,
     report_of_departure,
     report_of_state,
     ship,
@@ -47,26 +45,6 @@ async def on_retry_waybill(tasks: Sequence[Task], work: UnitOfWork, *, policy: P
     )
 
 
-async def pick_up(fulfilment_order_id: UUID, work: UnitOfWork, *, policy: Policy) -> Shipment | None:
-    """The buyer has taken the goods at the place. None where the order does not wait for its buyer."""
-    ids = [fulfilment_order_id]
-    tracked = await store.lock_orders(work.connection, await store.roots_of_fulfilment_orders(work.connection, ids))
-    found = [
-        order
-        for order in await store.find_fulfilment_orders(work.connection, ids)
-        if order.kind is Kind.PICK_UP and order.waiting_for is WaitingFor.BUYER
-    ]
-    if not found:
-        return None
-    order, shipment = hand_over(found[0], at=work.now)
-    goods = all_goods_of(await store.find_contents(work.connection, ids))
-    places = await store.find_places(work.connection, [order.place_id])
-    await store.save_fulfilment_orders(work.connection, [order], now=work.now)
-    await record_shipments([shipment], goods, tracked, places, work, policy=policy)
-    await store.save_orders(work.connection, [tracked[order.order_id]])
-    return shipment
-
-
 async def ship_due(orders: Sequence[FulfilmentOrder], work: UnitOfWork) -> tuple[list[FulfilmentOrder], list[Shipment]]:
     """Give numbers to the orders that are due; those that get none wait, and are tried again.
 
@@ -75,7 +53,7 @@ async def ship_due(orders: Sequence[FulfilmentOrder], work: UnitOfWork) -> tuple
     due = [order for order in orders if order.is_due(work.now)]
     if not due:
         return list(orders), []
-    pool = await lock_waybill_pool(due, work)
+    pool = await lock_waybill_pool([(order.place_id, order.carrier) for order in due], work)
     after: list[FulfilmentOrder] = []
     shipments: list[Shipment] = []
     for order in orders:
@@ -95,8 +73,7 @@ async def ship_due(orders: Sequence[FulfilmentOrder], work: UnitOfWork) -> tuple
 
 
 async def record_shipments(
-    shipments: Sequence[Shipment],
-    goods: Mapping[UUID, Goods],
+    shipments: Sequence[tuple[Shipment, Goods]],
     tracked: Mapping[UUID, TrackedOrder],
     places: Mapping[str, store.Place],
     work: UnitOfWork,
@@ -105,13 +82,13 @@ async def record_shipments(
 ) -> None:
     """Write what has left, and say so; what was handed over is delivered in the same breath.
 
-    **Shapes**: `goods` by fulfilment_order_id, `places` by place_id, `tracked` by order_id: their steps move on, the caller
+    **Shapes**: each shipment with what is in it, `places` by place_id, `tracked` by order_id: their steps move on, the caller
     saves them.
     """
-    contents = [(shipment, goods[shipment.fulfilment_order_id]) for shipment in shipments]
-    lines = [line for shipment, one in contents for line in shipped_lines(shipment, one)]
-    await store.add_shipments(work.connection, shipments, lines)
-    for shipment, one in contents:
+    lines = [line for shipment, one in shipments for line in shipped_lines(shipment, one)]
+    parts = [None if one.whole else one.part.model_dump_json() for _, one in shipments]
+    await store.add_shipments(work.connection, [shipment for shipment, _ in shipments], lines, parts)
+    for shipment, one in shipments:
         order, place = tracked[shipment.order_id], places[shipment.place_id].name
         work.emit([created(shipment, one, report_of_departure(shipment, place=place), order)])
         if shipment.state is State.DELIVERED:
@@ -120,7 +97,7 @@ async def record_shipments(
         after = timedelta(seconds=policy.delivery_seconds)
         work.add_tasks(
             NewTask(DELIVER, str(shipment.shipment_id), shipment.shipped_at + after)
-            for shipment in shipments
+            for shipment, _ in shipments
             if shipment.state is State.SHIPPED
         )
 
@@ -135,6 +112,7 @@ async def _ship_by_ids(ids: Sequence[UUID], work: UnitOfWork, *, policy: Policy)
     places = await store.find_places(work.connection, [order.place_id for order in due])
     orders, shipments = await ship_due(due, work)
     await store.save_fulfilment_orders(work.connection, orders, now=work.now)
-    await record_shipments(shipments, goods, tracked, places, work, policy=policy)
+    parcels = [(shipment, goods[shipment.fulfilment_order_id]) for shipment in shipments]
+    await record_shipments(parcels, tracked, places, work, policy=policy)
     await store.save_orders(work.connection, [tracked[shipment.order_id] for shipment in shipments])
     return [order for order in orders if order.waiting_for is WaitingFor.WAYBILL]

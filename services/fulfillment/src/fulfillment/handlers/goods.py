@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from contracts import Order, Part, Progress, ShipmentCreated, ShipmentProgressed, StockAllocated
+from contracts import (
+    AllocationReturned,
+    Order,
+    OriginQuantity,
+    Part,
+    PartLine,
+    Progress,
+    ShipmentCreated,
+    ShipmentProgressed,
+    StockAllocated,
+    StopAnswered,
+)
+from contracts.spine import StoppedLine
 from fulfillment import store
-from fulfillment.domain import Allocation, Report, Shipment, TrackedOrder
+from fulfillment.domain import Allocation, Key, Report, Return, Shipment, StopRequest, TrackedOrder, Units
+
+_RETURN_REASONS = frozenset({"stopped", "place_rejected", "short_pick", "wms_refused"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +31,36 @@ class Goods:
 
     order: Order
     part: Part
+    whole: bool = True
+    """The part is the one that was allocated; else some units of it have gone already."""
+
+    def units(self) -> dict[Key, int]:
+        return {line.key: line.quantity for line in self.part.lines}
+
+    def grams(self, units: Units | None = None) -> int:
+        """What these units weigh, or all of them."""
+        return sum(
+            line.unit_weight_grams * (line.quantity if units is None else units.get(line.key, 0)) for line in self.part.lines
+        )
+
+    def take(self, units: Units, *, freight: bool) -> tuple[Part | None, Part | None]:
+        """What these units are with their money, and the rest; with `freight` the freight goes with them, else it stays."""
+        taken: list[PartLine] = []
+        kept: list[PartLine] = []
+        for line in self.part.lines:
+            quantity = units.get(line.key, 0)
+            if 0 < quantity < line.quantity:
+                first, rest = line.divide(quantity)
+                taken.append(first)
+                kept.append(rest)
+            else:
+                (taken if quantity else kept).append(line)
+        return self._part(taken, freight=freight), self._part(kept, freight=not freight)
+
+    def _part(self, lines: list[PartLine], *, freight: bool) -> Part | None:
+        if not lines:
+            return None
+        return self.part.model_copy(update={"lines": lines, "freight": self.part.freight if freight else []})
 
 
 def allocation_of(event: StockAllocated) -> Allocation:
@@ -33,6 +77,9 @@ def allocation_of(event: StockAllocated) -> Allocation:
         goods_grams=sum(line.unit_weight_grams * line.quantity for line in event.part.lines),
         receiver_ref=event.order.receiver_ref,
         handed_over_at=event.order.fulfilment.handed_over_at,
+        shop_id=event.order.shop_id,
+        region_code=event.order.destination.region_code if event.order.destination else "",
+        wanted_carrier=event.order.wanted_carrier,
     )
 
 
@@ -41,12 +88,29 @@ def content_of(goods: Goods) -> store.Content:
 
 
 def goods_of(content: store.Content) -> Goods:
-    return Goods(Order.model_validate_json(content.order_json), Part.model_validate_json(content.part_json))
+    """What is left, where units have gone already."""
+    part = Part.model_validate_json(content.left_json or content.part_json)
+    return Goods(Order.model_validate_json(content.order_json), part, whole=content.left_json is None)
 
 
 def all_goods_of(contents: Mapping[UUID, store.Content]) -> dict[UUID, Goods]:
     """**Shapes**: by fulfilment_order_id."""
     return {key: goods_of(content) for key, content in contents.items()}
+
+
+def lines_of(units: Units) -> list[OriginQuantity]:
+    return [
+        OriginQuantity(origin_order_id=order_id, origin_line=line, sku_id=sku_id, quantity=units[order_id, line, sku_id])
+        for order_id, line, sku_id in sorted(units)
+    ]
+
+
+def units_of(lines: Iterable[OriginQuantity]) -> dict[Key, int]:
+    """Two entries of one line are one wish."""
+    units: dict[Key, int] = {}
+    for line in lines:
+        units[line.key] = units.get(line.key, 0) + line.quantity
+    return units
 
 
 def shipped_lines(shipment: Shipment, goods: Goods) -> list[store.ShippedLine]:
@@ -66,7 +130,7 @@ def created(shipment: Shipment, goods: Goods, report: Report, tracked: TrackedOr
     return ShipmentCreated(
         root_id=shipment.root_id,
         order_id=shipment.order_id,
-        progress=_progress(report, tracked),
+        progress=progress_of(report, tracked),
         order=goods.order,
         part=goods.part,
         shipment_id=shipment.shipment_id,
@@ -84,7 +148,7 @@ def progressed(shipment: Shipment, goods: Goods, report: Report, tracked: Tracke
     return ShipmentProgressed(
         root_id=shipment.root_id,
         order_id=shipment.order_id,
-        progress=_progress(report, tracked),
+        progress=progress_of(report, tracked),
         order=goods.order,
         part=goods.part,
         shipment_id=shipment.shipment_id,
@@ -96,5 +160,46 @@ def progressed(shipment: Shipment, goods: Goods, report: Report, tracked: Tracke
     )
 
 
-def _progress(report: Report, tracked: TrackedOrder) -> Progress:
-    return Progress(step=tracked.next_step(), stage=report.stage, code=report.code, params=report.params)
+def returned(back: Return, tracked: TrackedOrder, *, place: str) -> AllocationReturned:
+    order = back.order
+    stage = "returned" if back.whole else "shipped" if order.parcels else "allocated"
+    units = sum(back.units.values())
+    code = back.reason if back.reason in _RETURN_REASONS else "allocation_returned"
+    return AllocationReturned(
+        root_id=order.root_id,
+        order_id=order.order_id,
+        progress=progress_of(Report(stage, code, {"place": place, "units": units}), tracked),
+        attempt=order.attempt,
+        return_no=order.returns,
+        place_id=order.place_id,
+        place_no=order.place_no,
+        lines=lines_of(back.units),
+        reason=back.reason,
+        stock_effect=back.stock_effect,
+        whole=back.whole,
+    )
+
+
+def stop_answered(request: StopRequest, stopped: Units, tracked: TrackedOrder, *, stage: str) -> StopAnswered:
+    """About the root, which may be several orders by now."""
+    params: dict[str, str | int | None] = {"stopped": sum(stopped.values()), "asked": sum(request.asked.values())}
+    return StopAnswered(
+        root_id=request.root_id,
+        order_id=request.root_id,
+        progress=progress_of(Report(stage, "stop_answered", params), tracked),
+        request_id=request.request_id,
+        lines=[
+            StoppedLine(origin_order_id=order_id, origin_line=line, sku_id=sku_id, stopped=stopped[order_id, line, sku_id])
+            for order_id, line, sku_id in sorted(stopped)
+        ],
+    )
+
+
+def progress_of(report: Report, tracked: TrackedOrder) -> Progress:
+    return Progress(
+        step=tracked.next_step(),
+        stage=report.stage,
+        code=report.code,
+        params=report.params,
+        attempt=max(0, tracked.attempt),
+    )

@@ -6,14 +6,17 @@ from collections.abc import Iterable
 
 from eventing import NewTask, UnitOfWork
 from fulfillment import store
-from fulfillment.domain import FulfilmentOrder, SeriesRange, WaybillPool, check_block, series_on_demand
+from fulfillment.domain import SeriesRange, WaybillPool, check_block, series_on_demand
 
 RETRY_WAYBILL = "retry_waybill"
 
 
-async def lock_waybill_pool(orders: Iterable[FulfilmentOrder], work: UnitOfWork) -> WaybillPool:
-    """Lock the blocks that these orders may take numbers from; a carrier's first parcel makes its block."""
-    wanted = {(order.place_id, order.carrier) for order in orders if order.carrier}
+async def lock_waybill_pool(parcels: Iterable[tuple[str, str | None]], work: UnitOfWork) -> WaybillPool:
+    """Lock the blocks that parcels may take numbers from; a carrier's first parcel makes its block.
+
+    **Shapes**: (place_id, carrier).
+    """
+    wanted = {(place_id, carrier) for place_id, carrier in parcels if carrier}
     places, carriers = {place_id for place_id, _ in wanted}, {carrier for _, carrier in wanted}
     series = await store.lock_series(work.connection, places=places, carriers=carriers)
     missing = carriers - {one.carrier for one in series}

@@ -21,6 +21,8 @@ class Content:
 
     order_json: str
     part_json: str
+    left_json: str | None = None
+    """What is left of the part, where units have gone already."""
 
 
 _ADD_TRACKED = text("""
@@ -75,20 +77,25 @@ async def save_orders(connection: AsyncConnection, tracked: Iterable[TrackedOrde
 _ADD_FULFILMENT_ORDERS = text("""
     INSERT INTO fulfilment_order (fulfilment_order_id, order_id, root_id, attempt, kind, place_id, place_no, connector,
         carrier, receiver_ref, weight_grams, freight_cost_minor, promised_on, status, request_status, waiting_for, ship_at,
-        created_at, updated_at)
+        created_at, parcels, returns, updated_at)
     SELECT n.*, n.created_at FROM unnest(CAST(:fulfilment_order_id AS uuid[]), CAST(:order_id AS uuid[]),
         CAST(:root_id AS uuid[]), CAST(:attempt AS int[]), CAST(:kind AS text[]), CAST(:place_id AS text[]),
         CAST(:place_no AS int[]), CAST(:connector AS text[]), CAST(:carrier AS text[]), CAST(:receiver_ref AS uuid[]),
         CAST(:weight_grams AS bigint[]), CAST(:freight_cost_minor AS bigint[]), CAST(:promised_on AS date[]),
         CAST(:status AS text[]), CAST(:request_status AS text[]), CAST(:waiting_for AS text[]),
-        CAST(:ship_at AS timestamptz[]), CAST(:created_at AS timestamptz[]))
+        CAST(:ship_at AS timestamptz[]), CAST(:created_at AS timestamptz[]), CAST(:parcels AS int[]), CAST(:returns AS int[]))
         AS n (fulfilment_order_id, order_id, root_id, attempt, kind, place_id, place_no, connector, carrier, receiver_ref,
-              weight_grams, freight_cost_minor, promised_on, status, request_status, waiting_for, ship_at, created_at)
+              weight_grams, freight_cost_minor, promised_on, status, request_status, waiting_for, ship_at, created_at,
+              parcels, returns)
 """)
 _FULFILMENT_ORDER_FIELDS = tuple(FulfilmentOrder.__dataclass_fields__)
 _SAVE_FULFILMENT_ORDERS = text("""
-    UPDATE fulfilment_order AS f SET status = n.status, waiting_for = n.waiting_for, updated_at = :now
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS text[]), CAST(:waiting AS text[])) AS n (id, status, waiting_for)
+    UPDATE fulfilment_order AS f SET status = n.status, request_status = n.request_status, waiting_for = n.waiting_for,
+        receiver_ref = n.receiver_ref, weight_grams = n.weight_grams, parcels = n.parcels, returns = n.returns,
+        updated_at = :now
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS text[]), CAST(:requests AS text[]), CAST(:waiting AS text[]),
+        CAST(:receivers AS uuid[]), CAST(:weights AS bigint[]), CAST(:parcels AS int[]), CAST(:returns AS int[]))
+        AS n (id, status, request_status, waiting_for, receiver_ref, weight_grams, parcels, returns)
     WHERE f.fulfilment_order_id = n.id
 """)
 _ADD_CONTENTS = text("""
@@ -96,8 +103,13 @@ _ADD_CONTENTS = text("""
     SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:orders AS text[]), CAST(:parts AS text[]))
 """)
 _FIND_CONTENTS = text("""
-    SELECT fulfilment_order_id, order_json, part_json FROM fulfilment_content
+    SELECT fulfilment_order_id, order_json, part_json, left_json FROM fulfilment_content
     WHERE fulfilment_order_id = ANY(CAST(:ids AS uuid[]))
+""")
+_SAVE_CONTENTS = text("""
+    UPDATE fulfilment_content AS c SET order_json = n.order_json, left_json = n.left_json
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:orders AS text[]), CAST(:left AS text[])) AS n (id, order_json, left_json)
+    WHERE c.fulfilment_order_id = n.id
 """)
 _ROOTS_OF_FULFILMENT_ORDERS = text("""
     SELECT order_id, root_id FROM fulfilment_order WHERE fulfilment_order_id = ANY(CAST(:ids AS uuid[]))
@@ -120,14 +132,19 @@ async def add_fulfilment_orders(connection: AsyncConnection, orders: Sequence[Fu
 
 
 async def save_fulfilment_orders(connection: AsyncConnection, orders: Sequence[FulfilmentOrder], *, now: datetime) -> None:
-    """Write status and what is waited for; the rest never changes."""
+    """Write what may change of an order."""
     if orders:
         await connection.execute(
             _SAVE_FULFILMENT_ORDERS,
             {
                 "ids": [order.fulfilment_order_id for order in orders],
                 "statuses": [order.status for order in orders],
+                "requests": [order.request_status for order in orders],
                 "waiting": [order.waiting_for for order in orders],
+                "receivers": [order.receiver_ref for order in orders],
+                "weights": [order.weight_grams for order in orders],
+                "parcels": [order.parcels for order in orders],
+                "returns": [order.returns for order in orders],
                 "now": now,
             },
         )
@@ -178,7 +195,32 @@ async def add_contents(connection: AsyncConnection, contents: Mapping[UUID, Cont
 async def find_contents(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, Content]:
     """**Shapes**: by fulfilment_order_id."""
     rows = await connection.execute(_FIND_CONTENTS, {"ids": ids})
-    return {row.fulfilment_order_id: Content(order_json=row.order_json, part_json=row.part_json) for row in rows}
+    return {
+        row.fulfilment_order_id: Content(order_json=row.order_json, part_json=row.part_json, left_json=row.left_json)
+        for row in rows
+    }
+
+
+async def save_contents(connection: AsyncConnection, contents: Mapping[UUID, Content]) -> None:
+    """Write what is left, and an order block whose receiver or note changed. **Shapes**: by fulfilment_order_id."""
+    if contents:
+        await connection.execute(
+            _SAVE_CONTENTS,
+            {
+                "ids": list(contents),
+                "orders": [content.order_json for content in contents.values()],
+                "left": [content.left_json for content in contents.values()],
+            },
+        )
+
+
+async def find_open_of_roots(connection: AsyncConnection, roots: Iterable[UUID]) -> list[FulfilmentOrder]:
+    """What is open at places under these roots, in the order of their ids."""
+    statement = select(fulfilment_order).where(
+        fulfilment_order.c.root_id.in_(sorted(roots)), text("fulfilment_order.status NOT IN ('closed', 'cancelled')")
+    )
+    rows = await connection.execute(statement.order_by("fulfilment_order_id"))
+    return [fulfilment_order_of(row) for row in rows]
 
 
 def fulfilment_order_of(row: Row[Any]) -> FulfilmentOrder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -26,8 +26,10 @@ _FIND_PLACES = text("""
     LEFT JOIN place AS p USING (place_id) LEFT JOIN place_connector AS c USING (place_id)
 """)
 _PUT_CONNECTOR = text("""
-    INSERT INTO place_connector (place_id, connector, updated_at) VALUES (:place_id, :connector, :now)
-    ON CONFLICT (place_id) DO UPDATE SET connector = excluded.connector, updated_at = excluded.updated_at
+    INSERT INTO place_connector (place_id, connector, base_url, secret_name, timeout_seconds, updated_at)
+    VALUES (:place_id, :connector, :base_url, :secret_name, :timeout_seconds, :now)
+    ON CONFLICT (place_id) DO UPDATE SET connector = excluded.connector, base_url = excluded.base_url,
+        secret_name = excluded.secret_name, timeout_seconds = excluded.timeout_seconds, updated_at = excluded.updated_at
 """)
 
 
@@ -35,6 +37,15 @@ _PUT_CONNECTOR = text("""
 class Place:
     name: str
     connector: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """How a WMS is reached. The secret itself is in the settings, under this name."""
+
+    base_url: str
+    secret_name: str
+    timeout_seconds: int
 
 
 async def put_places(connection: AsyncConnection, places: Sequence[Mapping[str, Any]]) -> None:
@@ -65,11 +76,23 @@ async def find_places(connection: AsyncConnection, places: Iterable[str]) -> dic
     return {row.place_id: Place(row.name or row.place_id, row.connector or Connector.AUTOMATIC) for row in rows}
 
 
-async def put_connector(connection: AsyncConnection, place_id: str, connector: str, *, now: datetime) -> None:
-    await connection.execute(_PUT_CONNECTOR, {"place_id": place_id, "connector": connector, "now": now})
+async def put_connector(
+    connection: AsyncConnection, place_id: str, connector: str, *, endpoint: Endpoint | None, now: datetime
+) -> None:
+    values = asdict(endpoint) if endpoint else {"base_url": None, "secret_name": None, "timeout_seconds": None}
+    await connection.execute(_PUT_CONNECTOR, {"place_id": place_id, "connector": connector, "now": now, **values})
+
+
+async def find_endpoint(connection: AsyncConnection, place_id: str) -> Endpoint | None:
+    """Where the place's WMS answers; None where it has none."""
+    row = (await connection.execute(select(place_connector).where(place_connector.c.place_id == place_id))).one_or_none()
+    if row is None or row.base_url is None:
+        return None
+    return Endpoint(base_url=row.base_url, secret_name=row.secret_name, timeout_seconds=row.timeout_seconds)
 
 
 def places_query() -> Select[Any]:
-    return select(place, place_connector.c.connector).join_from(
+    columns = place_connector.c
+    return select(place, columns.connector, columns.base_url, columns.secret_name, columns.timeout_seconds).join_from(
         place, place_connector, place.c.place_id == place_connector.c.place_id, isouter=True
     )

@@ -35,6 +35,16 @@ _SAVE_SERIES = text("""
 _CHANGE_SERIES = text(
     "UPDATE waybill_series SET place_id = :place_id, until_no = :until_no, updated_at = :now WHERE series_id = :series_id"
 )
+_IS_IN_SERIES = text("""
+    SELECT EXISTS (
+        SELECT FROM unnest(CAST(:carriers AS text[]), CAST(:numbers AS text[])) AS n (carrier, number)
+        JOIN waybill_series AS s ON s.carrier = n.carrier AND starts_with(n.number, s.prefix)
+            AND length(n.number) = length(s.prefix) + s.digits
+        WHERE substr(n.number, length(s.prefix) + 1) ~ '^[0-9]+$'
+            AND substr(n.number, length(s.prefix) + 1) BETWEEN lpad(s.first_no::text, s.digits, '0')
+                AND lpad(s.until_no::text, s.digits, '0')
+    )
+""")
 _LOCK_CARRIER = text("SELECT pg_advisory_xact_lock(hashtextextended('waybill_series:' || :carrier, 0))")
 
 
@@ -63,6 +73,13 @@ async def save_series(connection: AsyncConnection, next_numbers: Mapping[int, in
         await connection.execute(
             _SAVE_SERIES, {"ids": ids, "numbers": [next_numbers[series_id] for series_id in ids], "now": now}
         )
+
+
+async def is_in_series(connection: AsyncConnection, waybills: Iterable[tuple[str, str]]) -> bool:
+    """Whether a block gives, or gave, one of these. **Shapes**: (carrier, number)."""
+    pairs = list(waybills)
+    values = {"carriers": [carrier for carrier, _ in pairs], "numbers": [number for _, number in pairs]}
+    return bool(await connection.scalar(_IS_IN_SERIES, values))
 
 
 async def lock_carrier_series(connection: AsyncConnection, carrier: str) -> Sequence[Row[Any]]:

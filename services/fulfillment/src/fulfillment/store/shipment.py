@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,11 +27,12 @@ class ShippedLine:
 
 _ADD_SHIPMENTS = text("""
     INSERT INTO shipment (shipment_id, fulfilment_order_id, order_id, root_id, place_id, kind, carrier, waybill_no,
-        weight_grams, freight_cost_minor, shipped_at, state, state_at)
+        weight_grams, freight_cost_minor, shipped_at, state, state_at, part_json)
     SELECT * FROM unnest(CAST(:shipment_id AS uuid[]), CAST(:fulfilment_order_id AS uuid[]), CAST(:order_id AS uuid[]),
         CAST(:root_id AS uuid[]), CAST(:place_id AS text[]), CAST(:kind AS text[]), CAST(:carrier AS text[]),
         CAST(:waybill_no AS text[]), CAST(:weight_grams AS bigint[]), CAST(:freight_cost_minor AS bigint[]),
-        CAST(:shipped_at AS timestamptz[]), CAST(:state AS text[]), CAST(:state_at AS timestamptz[]))
+        CAST(:shipped_at AS timestamptz[]), CAST(:state AS text[]), CAST(:state_at AS timestamptz[]),
+        CAST(:part_json AS text[]))
 """)
 _SHIPMENT_FIELDS = tuple(Shipment.__dataclass_fields__)
 _ADD_LINES = text("""
@@ -49,8 +50,14 @@ _ROOTS_OF_SHIPMENTS = text("""
     SELECT order_id, root_id FROM shipment WHERE shipment_id = ANY(CAST(:ids AS uuid[]))
 """)
 _FIND_SHIPMENTS = text("""
-    SELECT s.*, c.order_json, c.part_json FROM shipment AS s JOIN fulfilment_content AS c USING (fulfilment_order_id)
+    SELECT s.*, c.order_json, c.part_json AS whole_json
+    FROM shipment AS s JOIN fulfilment_content AS c USING (fulfilment_order_id)
     WHERE s.shipment_id = ANY(CAST(:ids AS uuid[]))
+""")
+_LOCK_WAYBILL = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+_TAKEN_WAYBILLS = text("""
+    SELECT s.carrier, s.waybill_no FROM shipment AS s
+    JOIN unnest(CAST(:carriers AS text[]), CAST(:numbers AS text[])) AS n (carrier, waybill_no) USING (carrier, waybill_no)
 """)
 _ADD_CARRIER_EVENT = text("""
     INSERT INTO carrier_event (shipment_id, reference, state, occurred_at, applied, recorded_at, recorded_by)
@@ -65,16 +72,40 @@ _CARRIER_EVENTS_OF = text("""
 """)
 
 
-async def add_shipments(connection: AsyncConnection, shipments: Sequence[Shipment], lines: Sequence[ShippedLine]) -> None:
+async def add_shipments(
+    connection: AsyncConnection, shipments: Sequence[Shipment], lines: Sequence[ShippedLine], parts: Sequence[str | None]
+) -> None:
+    """**Shapes**: `parts` goes with `shipments`: the part's text, None for the whole part of the fulfilment order."""
     if shipments:
-        await connection.execute(_ADD_SHIPMENTS, {name: [getattr(one, name) for one in shipments] for name in _SHIPMENT_FIELDS})
+        values = {name: [getattr(one, name) for one in shipments] for name in _SHIPMENT_FIELDS}
+        await connection.execute(_ADD_SHIPMENTS, {**values, "part_json": parts})
         await connection.execute(_ADD_LINES, {name: [getattr(line, name) for line in lines] for name in _LINE_FIELDS})
 
 
 async def find_shipments(connection: AsyncConnection, ids: Sequence[UUID]) -> list[tuple[Shipment, Content]]:
     """Shipments with what their events carry. The caller holds the roots' locks."""
     rows = await connection.execute(_FIND_SHIPMENTS, {"ids": ids})
-    return [(shipment_of(row), Content(order_json=row.order_json, part_json=row.part_json)) for row in rows]
+    return [(shipment_of(row), Content(order_json=row.order_json, part_json=row.part_json or row.whole_json)) for row in rows]
+
+
+async def ids_of_shipments(
+    connection: AsyncConnection, *, order_id: UUID | None = None, carrier: str | None = None, waybill_no: str | None = None
+) -> list[UUID]:
+    """The shipments that these name, the first that left first."""
+    statement = shipments_query(order_id=order_id, carrier=carrier, waybill_no=waybill_no)
+    rows = await connection.execute(statement.order_by("shipped_at", "shipment_id").limit(1000))
+    return [row.shipment_id for row in rows]
+
+
+async def lock_waybills(connection: AsyncConnection, waybills: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Keep (carrier, number) pairs given by others from being taken meanwhile; return those that are taken already."""
+    wanted = sorted(set(waybills))
+    for carrier, number in wanted:  # A parcel's few, in one order.
+        await connection.execute(_LOCK_WAYBILL, {"name": f"waybill:{carrier}:{number}"})
+    rows = await connection.execute(
+        _TAKEN_WAYBILLS, {"carriers": [one for one, _ in wanted], "numbers": [number for _, number in wanted]}
+    )
+    return {(row.carrier, row.waybill_no) for row in rows}
 
 
 async def roots_of_shipments(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, UUID]:
