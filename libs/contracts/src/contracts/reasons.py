@@ -202,6 +202,7 @@ REASONS: dict[str, Reason] = {
     "payments_mismatch": Reason("the payments differ from what was paid", "支付流水与实付金额不一致"),
     "discount_exceeds_price": Reason("discounts exceed the list price", "优惠超过标价"),
     "cancel_restored": Reason("{by} withdrew the cancel before it was sent on", "{by} 在下发前撤回取消"),
+    "part_shipped": Reason("{shipped} of {parts} parts have left", "{parts} 个包裹中已发出 {shipped} 个"),
 }
 
 
