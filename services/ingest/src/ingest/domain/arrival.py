@@ -37,6 +37,8 @@ class State(StrEnum):
     """Waits here for a fact: payment, the platform's release, a catalogue item."""
     CLOSED = "closed"
     """Recorded only: nothing will ever be sent for it."""
+    CANCELLED = "cancelled"
+    """All of it was cancelled, here or by whoever held it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,12 @@ class PricedOrder:
     freight: Priced
     paid_minor: int
     receivable_minor: int
-    mismatch: bool
-    """Somewhere the channel's own figure differs from its parts; the channel's figure counts."""
+    flags: tuple[str, ...] = ()
+    """What does not add up, as codes. Where the channel's own figure differs from its parts, the channel's counts."""
+
+    @property
+    def mismatch(self) -> bool:
+        return "money_mismatch" in self.flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def price_order(lines: Sequence[LineMoney], freight: LineMoney, stated_paid_mino
     them by what is paid for each, so that books built from lines meet the buyer's payment to the fen.
     """
     paid: list[int] = []
-    mismatch = False
+    is_line_off = is_total_off = is_discount_beyond = False
     parts = [*lines, freight]
     for index, part in enumerate(parts):
         own = (
@@ -84,15 +88,17 @@ def price_order(lines: Sequence[LineMoney], freight: LineMoney, stated_paid_mino
         )
         if own < 0 or own > AMOUNT_LIMIT_MINOR:
             return ImpossibleMoney(index if index < len(lines) else None)
+        if part.shop_discount_minor + part.borne_by_others_minor > part.quantity * part.unit_list_price_minor:
+            is_discount_beyond = True  # Possible only where the seller raised the price by hand.
         if part.stated_paid_minor is not None and part.stated_paid_minor != own:
-            mismatch = True
+            is_line_off = True
             own = part.stated_paid_minor
         if own + part.borne_by_others_minor > AMOUNT_LIMIT_MINOR:
             return ImpossibleMoney(index if index < len(lines) else None)
         paid.append(own)
     total = sum(paid)
     if stated_paid_minor is not None and stated_paid_minor != total:
-        mismatch = True
+        is_total_off = True
         paid = share_out(stated_paid_minor, paid)
         total = stated_paid_minor
     priced = []
@@ -103,4 +109,10 @@ def price_order(lines: Sequence[LineMoney], freight: LineMoney, stated_paid_mino
         priced.append(Priced(own, receivable, tax_inside(receivable, part.tax_rate_bp)))
     if receivable_total > AMOUNT_LIMIT_MINOR or total > AMOUNT_LIMIT_MINOR:
         return ImpossibleMoney(-1)
-    return PricedOrder(priced[:-1], priced[-1], total, receivable_total, mismatch)
+    flags = (
+        ("money_mismatch", is_line_off or is_total_off),
+        ("line_money_mismatch", is_line_off),
+        ("total_money_mismatch", is_total_off),
+        ("discount_exceeds_price", is_discount_beyond),
+    )
+    return PricedOrder(priced[:-1], priced[-1], total, receivable_total, tuple(code for code, is_so in flags if is_so))
