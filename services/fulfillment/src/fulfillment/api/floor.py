@@ -126,7 +126,7 @@ async def answer_stop(
 
     async def act(desk: Desk, _: Settings) -> None:
         lines = [line.ref() for line in body.lines]
-        if not floor.answer_stop(desk, fulfilment_order_id, lines, stop_id=body.stop_id):
+        if not await floor.answer_stop(desk, fulfilment_order_id, lines, stop_id=body.stop_id):
             raise Problem("stop_not_found", status=404)
 
     detail = {"lines": [line.model_dump(mode="json") for line in body.lines]}

@@ -79,12 +79,20 @@ class Outcome:
 
 
 def stop(request: StopRequest, places: Sequence[AtPlace], claims: Sequence[Claim]) -> Outcome:
-    """Spread a request: at once where nobody has to be asked, as open claims where a WMS is at work."""
-    rest = dict(request.asked)
+    """Spread a request: at once where nobody has to be asked, as open claims where a WMS is at work.
+
+    Again, once a place has said less than it was asked for: the rest goes to places that this request has not asked yet. So
+    nothing is refused that lies where it could be stopped.
+    """
+    mine = [claim for claim in claims if claim.request_id == request.request_id]
+    rest = {key: quantity - sum(_promised(claim, key) for claim in mine) for key, quantity in request.asked.items()}
+    asked_before = {claim.fulfilment_order_id for claim in mine}
     changed: list[AtPlace] = []
     returns: list[Return] = []
     made: list[Claim] = []
     for place in sorted(places, key=_certain_first):
+        if place.order.fulfilment_order_id in asked_before:
+            continue
         share = _share(place, rest, claims)
         if not share:
             continue
@@ -178,6 +186,11 @@ def _certain_first(place: AtPlace) -> tuple[bool, bool, float, UUID]:
     """The youngest first: the oldest is the likeliest to be on its way already. A waiting buyer may be at the door."""
     order = place.order
     return order.is_told, order.kind is Kind.PICK_UP, -order.created_at.timestamp(), order.fulfilment_order_id
+
+
+def _promised(claim: Claim, key: Key) -> int:
+    """Units that came of a claim, and those that still may."""
+    return claim.stopped.get(key, 0) + claim.wants(key)
 
 
 def _share(place: AtPlace, wanted: Units, claims: Sequence[Claim]) -> dict[Key, int]:

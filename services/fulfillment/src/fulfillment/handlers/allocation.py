@@ -23,7 +23,6 @@ from fulfillment.domain import (
     UnknownOrderError,
     accept,
     hand_over,
-    stop,
 )
 from fulfillment.handlers.counter import PICK_UP_EXPIRY
 from fulfillment.handlers.departure import SHIP, record_shipments, ship_due
@@ -94,7 +93,6 @@ async def on_stop_requested(received: Sequence[Received[StopRequested]], work: U
         known.add((event.root_id, event.request_id))
         await store.add_stop_request(work.connection, request, reason=event.reason, now=work.now)
         desk.requests.append(request)
-        desk.apply(stop(request, desk.places(event.root_id), desk.claims()))
     await desk.save(policy=policy)
 
 

@@ -89,7 +89,7 @@ async def _apply(desk: Desk, order: FulfilmentOrder, report: WmsReport, policy: 
         floor.short_pick(desk, key, report.lines, stock_effect=report.stock_effect or "missing")
     elif report.kind in ("stopped", "stop_refused"):
         lines = report.lines if report.kind == "stopped" else ()
-        if not floor.answer_stop(desk, key, lines, stop_id=report.stop_id):
+        if not await floor.answer_stop(desk, key, lines, stop_id=report.stop_id):
             raise ReportRefusedError("stop_not_found", 404, field="stop_id")
     elif report.kind == "shipped":
         try:

@@ -91,12 +91,12 @@ def short_pick(desk: Desk, fulfilment_order_id: UUID, lines: Sequence[LineRef], 
     desk.apply(give_back(place, desk.claims(), units, reason="short_pick", stock_effect=stock_effect))
 
 
-def answer_stop(desk: Desk, fulfilment_order_id: UUID, lines: Sequence[LineRef], *, stop_id: UUID | None) -> bool:
+async def answer_stop(desk: Desk, fulfilment_order_id: UUID, lines: Sequence[LineRef], *, stop_id: UUID | None) -> bool:
     """What the place stopped, for a stop or for the oldest one. False: there is no such stop. **Errors**: LineError."""
     claims = desk.claims_at(fulfilment_order_id)
     claim = next((one for one in claims if (one.open if stop_id is None else one.stop_id == stop_id)), None)
-    if claim is None:
-        return False
+    if claim is None:  # Then it is answered, or there never was one.
+        return any(one.stop_id == stop_id for one in await store.claims_of(desk.work.connection, fulfilment_order_id))
     place = desk.place(fulfilment_order_id)
     if place is None or not claim.open:
         return True
