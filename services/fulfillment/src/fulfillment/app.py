@@ -45,7 +45,8 @@ Drives the place until the parcel leaves, numbers it, and follows it to the buye
 
 *Fulfilment order*: what one place has to do for one order; its `status` (the work) and its `request_status` (what the
 place said) are apart. *Shipment*: a parcel that has left, or goods handed over. *Waybill series*: where a carrier's
-numbers come from. Receivers are sealed; only a label shows one, to `pii.read`, and each look is noted.
+numbers come from. *Stop*: units that shall not leave; answered by their places, always. *Case*: what people must look
+at. Receivers are sealed; only a label shows one, to `pii.read`, and each look is noted.
 """
 API_CONNECTIONS = 5
 WORKER_CONNECTIONS = 4
