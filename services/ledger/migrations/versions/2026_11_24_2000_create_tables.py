@@ -195,19 +195,19 @@ TABLES: Sequence[str] = (
         PRIMARY KEY (book, account, channel, shop_id, currency, paid_on, posted_on)
     ) WITH (fillfactor = 50)
     """,
-    # One row per order, origin or stock document: the lock, the count of its vouchers, and whether its accounts must be looked
-    # at (entangled), or its buyer has confirmed something (confirmed).
+    # One row per order, origin, stock document or voucher made by hand: the lock, the count of its vouchers, and whether its
+    # accounts must be looked at (entangled), or its buyer has confirmed something (confirmed).
     """
     CREATE TABLE order_account (
         order_id uuid PRIMARY KEY,
         step integer NOT NULL CHECK (step >= 0),
-        about text COLLATE "C" NOT NULL CHECK (about IN ('order', 'stock')),
+        is_order boolean NOT NULL,
         entangled boolean NOT NULL,
         confirmed boolean NOT NULL
     ) WITH (fillfactor = 70)
     """,
     # What the order book must have heard of every order.
-    "CREATE VIEW posted_order AS SELECT order_id, step FROM order_account WHERE step > 0 AND about = 'order'",
+    "CREATE VIEW posted_order AS SELECT order_id, step FROM order_account WHERE step > 0 AND is_order",
     # Orders that carry lines of another one: children of a split, merged orders, orders taken up again. Plain ones have no row.
     """
     CREATE TABLE origin_part (
@@ -216,6 +216,7 @@ TABLES: Sequence[str] = (
         PRIMARY KEY (origin_order_id, order_id)
     )
     """,
+    "CREATE INDEX origin_part_order ON origin_part (order_id)",
     """
     CREATE TABLE profit_fact (
         voucher_id uuid NOT NULL,
@@ -245,6 +246,8 @@ TABLES: Sequence[str] = (
     # Days only grow, so these cost next to nothing to keep.
     "CREATE INDEX profit_fact_recognised ON profit_fact (occurred_on)"
     " WHERE phase IN ('delivered', 'recognised', 'recognition_overlap', 'cost_overlap', 'write_off')",
+    # Few: only what a receipt made recognised. All other facts of a parcel are found by its order.
+    "CREATE INDEX profit_fact_parcel ON profit_fact (shipment_id) WHERE phase = 'recognised'",
     "CREATE INDEX profit_fact_paid ON profit_fact (paid_on)",
     """
     CREATE TABLE posting_flag (

@@ -200,7 +200,7 @@ order_account = Table(
     metadata,
     Column("order_id", Uuid, primary_key=True),
     Column("step", Integer, nullable=False),
-    Column("about", Text, nullable=False),
+    Column("is_order", Boolean, nullable=False),
     Column("entangled", Boolean, nullable=False),
     Column("confirmed", Boolean, nullable=False),
 )
@@ -210,6 +210,7 @@ origin_part = Table(
     metadata,
     Column("origin_order_id", Uuid, primary_key=True),
     Column("order_id", Uuid, primary_key=True),
+    Index("origin_part_order", "order_id"),
 )
 
 RECOGNISING = ("delivered", "recognised", "recognition_overlap", "cost_overlap", "write_off")
@@ -237,6 +238,7 @@ profit_fact = Table(
     Column("cost_minor", BigInteger, nullable=False),
     Column("freight_minor", BigInteger, nullable=False),
     Index("profit_fact_recognised", "occurred_on", postgresql_where=text(f"phase IN {RECOGNISING!r}")),
+    Index("profit_fact_parcel", "shipment_id", postgresql_where=text("phase = 'recognised'")),
     Index("profit_fact_paid", "paid_on"),
 )
 

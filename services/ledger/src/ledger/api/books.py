@@ -4,14 +4,18 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Query, Request
+from fastapi import Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts import text_of
+from contracts.envelope import Code, Id
 from ledger import tables
+from ledger.api.export import Format, csv_response, wants_csv
 from ledger.api.setup import AccountCode, Period, book_of, runtime_of
 from ledger.domain.chain import Posting, Verifier
+from ledger.domain.posting import REVERSAL
 from ledger.store import reports
 from ledger.store import setup as setup_store
 from ledger.store.reports import VoucherFilter
@@ -58,6 +62,9 @@ class VoucherView(BaseModel):
     summary: str
     recorded_at: UtcTime
     hash: str
+    reverses: UUID | None = None
+    """The voucher that this one reverses."""
+    reversed_by: UUID | None = None
     entries: list[PostingView]
 
 
@@ -69,7 +76,13 @@ class VoucherQuery(BaseModel):
     account: Annotated[AccountCode | None, Query(description="With all accounts below it.")] = None
     from_day: Annotated[date | None, Query(alias="from", description="First date in the books.")] = None
     to_day: Annotated[date | None, Query(alias="to", description="Last date in the books.")] = None
+    channel: Code | None = None
+    shop_id: Id | None = None
+    min_total_minor: Annotated[int | None, Query(ge=0, le=10**15)] = None
+    max_total_minor: Annotated[int | None, Query(ge=0, le=10**15)] = None
+    q: Annotated[str | None, Query(min_length=1, max_length=64, description="In the summary: a channel order number.")] = None
     sort: Literal["number", "-number"] = "-number"
+    format: Annotated[Format | None, Query(description="`csv`, or the header `Accept: text/csv`: a row per entry.")] = None
 
 
 _COLUMNS = (
@@ -83,41 +96,57 @@ _ORDERS = {
 }
 
 
-@router.get("/vouchers", tags=["vouchers"], summary="Vouchers with their entries, newest number first")
+@router.get(
+    "/vouchers",
+    tags=["vouchers"],
+    summary="Vouchers with their entries, newest number first",
+    response_model=Page[VoucherView],
+)
 async def list_vouchers(
     request: Request, paging: Paging, wanted: Annotated[VoucherQuery, Query()], principal: Viewer
-) -> Page[VoucherView]:
+) -> Page[VoucherView] | Response:
     """Sorted by period, word and number; `sort=number` begins with the oldest."""
     if wanted.from_day and wanted.to_day and wanted.from_day > wanted.to_day:
         raise Problem("invalid_request", status=422, errors=[FieldError("from", "days_crossed")])
+    low, high = wanted.min_total_minor, wanted.max_total_minor
+    if low is not None and high is not None and low > high:
+        raise Problem("invalid_request", status=422, errors=[FieldError("min_total_minor", "totals_crossed")])
     keyset = _ORDERS[wanted.sort]
     after = keyset.after(keyset.decode(paging.next))
-    filters = VoucherFilter(**wanted.model_dump(exclude={"sort"}))
+    filters = VoucherFilter(**wanted.model_dump(exclude={"sort", "format"}))
     async with runtime_of(request).work() as work:
         rows = await reports.find_vouchers(
             work.connection, book_of(request), filters, after=after, order_by=keyset.order_by, limit=paging.limit + 1
         )
-        postings = await reports.get_postings(work.connection, [row.voucher_id for row in rows[: paging.limit]])
+        shown = [row.voucher_id for row in rows[: paging.limit]]
+        postings = await reports.get_postings(work.connection, shown)
+        reversals = await reports.get_reversals(work.connection, shown)
         chart = await setup_store.get_chart(work.connection)
-    return keyset.page(
+    page = keyset.page(
         rows,
         paging,
         key=lambda row: (row.period, row.word, row.number),
-        item=lambda row: _voucher_view(row, postings[row.voucher_id], chart),
+        item=lambda row: _voucher_view(row, postings[row.voucher_id], chart, reversals.get(row.voucher_id)),
     )
+    return csv_response(page, rows_in="entries") if wants_csv(request, wanted.format) else page
 
 
 @router.get("/vouchers/{voucher_id}", tags=["vouchers"], summary="One voucher")
 async def get_voucher(voucher_id: UUID, request: Request, principal: Viewer) -> VoucherView:
     async with runtime_of(request).work() as work:
-        row = await reports.find_voucher(work.connection, voucher_id)
-        if row is None:
-            raise Problem("voucher_not_found", status=404)
-        postings = await reports.get_postings(work.connection, [voucher_id])
-        return _voucher_view(row, postings[voucher_id], await setup_store.get_chart(work.connection))
+        return await load_voucher_view(work.connection, voucher_id)
 
 
-def _voucher_view(row: Row[Any], postings: list[Posting], chart: Chart) -> VoucherView:
+async def load_voucher_view(connection: AsyncConnection, voucher_id: UUID) -> VoucherView:
+    row = await reports.find_voucher(connection, voucher_id)
+    if row is None:
+        raise Problem("voucher_not_found", status=404)
+    postings = await reports.get_postings(connection, [voucher_id])
+    reversals = await reports.get_reversals(connection, [voucher_id])
+    return _voucher_view(row, postings[voucher_id], await setup_store.get_chart(connection), reversals.get(voucher_id))
+
+
+def _voucher_view(row: Row[Any], postings: list[Posting], chart: Chart, reversed_by: UUID | None) -> VoucherView:
     entries = [
         PostingView(
             account=posting.account,
@@ -129,7 +158,9 @@ def _voucher_view(row: Row[Any], postings: list[Posting], chart: Chart) -> Vouch
         )
         for posting in postings
     ]
-    return VoucherView(**row._asdict() | {"hash": row.hash.hex()}, entries=entries)
+    values = {name: value for name, value in row._asdict().items() if name != "content_hash"} | {"hash": row.hash.hex()}
+    reverses = row.event_id if row.template == REVERSAL else None
+    return VoucherView(**values, reverses=reverses, reversed_by=reversed_by, entries=entries)
 
 
 class BreakView(BaseModel):
@@ -219,7 +250,7 @@ async def list_flags(
     request: Request,
     paging: Paging,
     principal: Viewer,
-    code: Annotated[str | None, Query(max_length=40, description="content_changed | cost_unknown")] = None,
+    code: Annotated[str | None, Query(max_length=40, description="content_changed | cost_unknown | unknown_value")] = None,
     order_id: UUID | None = None,
 ) -> Page[FlagView]:
     after = _FLAGS.after(_FLAGS.decode(paging.next))

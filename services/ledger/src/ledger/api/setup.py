@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from eventing import Runtime, UnitOfWork
 from ledger import tables
 from ledger.domain.period import local_date, period_of
+from ledger.domain.policy import Policy
 from ledger.domain.template import COLLECTIONS, KNOWN_TERMS, Template, TemplateLine, faults_of
 from ledger.store import setup as store
 from ledger.store.setup import Account, postable_of
@@ -22,6 +23,7 @@ router = Router(prefix="/v1")
 
 AccountCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}(\.[0-9]{2,4}){0,4}$", max_length=32)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40)]
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4)]
 Period = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$")]
 Collection = Literal["platform_escrow", "direct", "cash_on_delivery", "other"]
 AccountType = Literal["asset", "liability", "common", "equity", "cost", "revenue", "expense"]
@@ -124,7 +126,8 @@ class TemplateLineBody(StrictModel):
     account: AccountCode
     side: Direction
     amount: Annotated[str, StringConstraints(max_length=40)] = Field(
-        description="paid | subsidy | receivable | tax | net_of_tax | cost | freight_estimate, as far as the fact knows it"
+        description="paid | subsidy | receivable | tax | net_of_tax | cost | freight_estimate | residual | write_off,"
+        " as far as the fact knows it"
     )
     per: Literal["order", "line"] = Field(default="order", description="One posting in all, or one per origin line.")
     when: WhenBody | None = Field(default=None, description="Post only then; always where there is none.")
@@ -132,9 +135,7 @@ class TemplateLineBody(StrictModel):
 
 class TemplateBody(ManualReason):
     name: Name = Field(description="Stands in the summary of every voucher.")
-    word: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4)] = Field(
-        default="记", description="The voucher word (记, 收, 付, 转); each word has numbers of its own."
-    )
+    word: Word = Field(default="记", description="The voucher word (记, 收, 付, 转); each word has numbers of its own.")
     valid_from: UtcTime | None = Field(default=None, description="From which event time on; at once where there is none.")
     lines: list[TemplateLineBody] = Field(min_length=2, max_length=100)
 
@@ -164,7 +165,9 @@ class TemplatesView(BaseModel):
     items: list[TemplateView]
 
 
-TemplateCode = Annotated[str, Path(max_length=40, description="paid | shipped | delivered")]
+TemplateCode = Annotated[
+    str, Path(max_length=40, description="paid | shipped | delivered | refunded | …: GET /v1/templates lists all")
+]
 
 
 @router.get("/templates", tags=["templates"], summary="The newest version of every template")
@@ -240,6 +243,56 @@ def _template_view(template: Template) -> TemplateView:
         name=template.name,
         lines=lines,
     )
+
+
+class PolicyBody(ManualReason):
+    recognition: Literal["delivered", "receipt_confirmed"] = Field(
+        description="When revenue, output VAT and cost of sales are booked: when the carrier or the buyer says that the goods"
+        " are there, or only when the buyer does."
+    )
+    damaged_value_bp: int = Field(ge=0, le=10_000, description="What damaged goods are still worth, of 10,000.")
+    valid_from: UtcTime | None = Field(
+        default=None, description="For orders paid from then on, and damage of then on; at once where there is none."
+    )
+
+
+class PolicyView(BaseModel):
+    version: int
+    """0: what every book begins with."""
+    recognition: str
+    damaged_value_bp: int
+    valid_from: UtcTime | None
+
+
+class PoliciesView(BaseModel):
+    items: list[PolicyView]
+
+
+@router.get("/policies", tags=["policies"], summary="All versions of the book's policy, newest first")
+async def list_policies(request: Request, principal: Viewer) -> PoliciesView:
+    async with runtime_of(request).work() as work:
+        policies = await store.get_policies(work.connection, book_of(request))
+    return PoliciesView(items=[_policy_view(policy) for policy in reversed(policies)])
+
+
+@router.put("/policy", tags=["policies"], summary="Decide when revenue is recognised, and what damaged goods are worth")
+async def put_policy(body: PolicyBody, request: Request, principal: Admin) -> PolicyView:
+    """A new version. An order keeps the one that was in force when it was paid, so nothing that is booked changes."""
+    book = book_of(request)
+    async with runtime_of(request).work() as work:
+        await store.take_gate(work.connection)
+        valid_from = body.valid_from or work.now
+        if valid_from < work.now:
+            raise Problem("policy_refused", status=422, errors=[FieldError("valid_from", "valid_from_in_the_past")])
+        versions = await store.get_policies(work.connection, book)
+        policy = Policy(versions[-1].version + 1, valid_from, body.recognition, body.damaged_value_bp)
+        await store.add_policy(work.connection, book, policy, now=work.now, who=principal.name)
+        await note(work, principal.name, "put_policy", f"{book}:{policy.version}", body.reason)
+    return _policy_view(policy)
+
+
+def _policy_view(policy: Policy) -> PolicyView:
+    return PolicyView(**policy._asdict() | {"valid_from": policy.valid_from if policy.version else None})
 
 
 class PeriodView(BaseModel):

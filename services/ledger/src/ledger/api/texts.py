@@ -70,6 +70,53 @@ def register() -> None:
                 "The day is not in the period. Give one of them.",
                 "日期不在该期间内。请只给其中一个。",
             ),
+            "policy_refused": (
+                "The policy cannot be used. Nothing was changed, see errors.",
+                "该政策不可用。未做任何更改，详见 errors。",
+            ),
+            "order_not_posted": (
+                "Nothing of this order is in the books yet. Check the id, or wait for its payment to arrive.",
+                "该订单尚未入账。请核对编号，或等待收款事件到达。",
+            ),
+            "liability_open": (
+                "{amount} is still owed to the buyer: not delivered and not refunded.",
+                "尚欠买家 {amount}：未签收也未退款。",
+            ),
+            "goods_out": (
+                "Goods worth {amount} are out: shipped, and neither delivered, returned nor reported lost.",
+                "发出商品余额 {amount}：已发货，未签收、未退回、未报丢件。",
+            ),
+            "reversal_not_reversible": (
+                "A reversal cannot be reversed. Post what is right with POST /v1/vouchers.",
+                "冲销凭证不能再冲销。请用 POST /v1/vouchers 重新录入正确分录。",
+            ),
+            "voucher_is_derived": (
+                "This voucher follows from others of its order and would be posted again. Reverse the one that it follows from;"
+                " see GET /v1/orders/{order_id}/accounts.",
+                "该凭证由同一订单的其他凭证推导，单独冲销会再次生成。请冲销其来源凭证，见 GET /v1/orders/{order_id}/accounts。",
+            ),
+            "voucher_already_reversed": (
+                "The voucher was reversed before. Its `reversed_by` names the reversal; nothing was changed.",
+                "该凭证已冲销。冲销凭证见其 reversed_by；未做任何更改。",
+            ),
+            "voucher_refused": (
+                "The voucher cannot be posted. Debits must equal credits on accounts of the chart;"
+                " nothing was changed, see errors.",
+                "凭证不能入账。借贷必须相等，科目须为末级科目；未做任何更改，详见 errors。",
+            ),
+            "voucher_unbalanced": (
+                "Debits and credits differ: debits minus credits is {difference_minor} minor units.",
+                "借贷不平：借方减贷方为 {difference_minor} 分。",
+            ),
+            "entry_needs_one_side": (
+                "An entry has either a debit or a credit.",
+                "每条分录只能有借方或贷方金额之一，且须大于零。",
+            ),
+            "day_out_of_range": (
+                "The day lies before 2000 or after today.",
+                "日期早于 2000 年或晚于今天。",
+            ),
+            "totals_crossed": ("The least total is greater than the greatest.", "最小金额大于最大金额。"),
             "days_crossed": ("The first day comes after the last one.", "起始日期晚于截止日期。"),
         }
     )

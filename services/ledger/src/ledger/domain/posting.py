@@ -29,6 +29,8 @@ REVERSAL = "reversal"
 MANUAL = "manual"
 BY_HAND = frozenset({REVERSAL, MANUAL})
 """Vouchers that a person makes: no template says how they are posted."""
+DERIVED = frozenset({"recognised", "recognition_overlap", "cost_overlap", "loss_overlap"})
+"""Vouchers that follow from the others of their origin: to reverse one alone would only have it posted again."""
 
 
 class Home(NamedTuple):
@@ -191,6 +193,46 @@ def draft_voucher(fact: Fact, template: Template, voucher_id: UUID) -> Voucher:
         total_minor=debits,
         hash=voucher_hash(content, postings),
     )
+
+
+def draft_by_hand(fact: Fact, postings: Sequence[Posting], *, summary: str, word: str, voucher_id: UUID) -> Voucher:
+    """A voucher that a person makes; its postings must balance."""
+    content = Content(
+        voucher_id=voucher_id,
+        event_id=fact.event_id,
+        template=fact.template,
+        template_version=0,
+        content_hash=fact.content_hash,
+        root_id=fact.root_id,
+        order_id=fact.order_id,
+        shipment_id=fact.shipment_id,
+        channel=fact.channel,
+        shop_id=fact.shop_id,
+        currency=fact.currency,
+        occurred_at=fact.occurred_at,
+        summary=summary,
+    )
+    return Voucher(
+        content=content,
+        fact=fact,
+        word=word,
+        occurred_on=local_date(fact.occurred_at),
+        postings=tuple(postings),
+        total_minor=sum(posting.debit_minor for posting in postings),
+        hash=voucher_hash(content, postings),
+    )
+
+
+def reversed_postings(postings: Iterable[Posting]) -> list[Posting]:
+    """The red entry: the same accounts, each amount on the other side, for amounts are never negative."""
+    return [posting._replace(debit_minor=posting.credit_minor, credit_minor=posting.debit_minor) for posting in postings]
+
+
+def about_of(content: Content) -> str:
+    """What a voucher speaks of: an order, a stock document, or nothing but itself (or the one by hand that it reverses)."""
+    if content.channel:
+        return "order"
+    return "manual" if content.order_id == content.event_id else "stock"
 
 
 class Repeated(NamedTuple):

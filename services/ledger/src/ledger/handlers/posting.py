@@ -16,6 +16,7 @@ from ledger.domain.posting import (
     FactLine,
     Repeated,
     Voucher,
+    about_of,
     deltas_of,
     derived_claim,
     draft_vouchers,
@@ -39,11 +40,14 @@ class Bookkeeper:
         """Post what events say. One handler for all of them, so that a batch locks its counters once, and last."""
         facts = [fact for one in received for fact in facts_of(one)]
         if facts:
-            await setup.share_gate(work.connection)
-            await self.post(facts, await self._setup.read(work.connection), work)
+            await self._post(facts, await self.prepare(work), work)
 
-    async def post(self, facts: Sequence[Fact], known: Setup, work: UnitOfWork) -> None:
-        """Needs the set-up's gate."""
+    async def prepare(self, work: UnitOfWork) -> Setup:
+        """Keep the set-up as it is until the transaction ends: before every other lock, and before `record`."""
+        await setup.share_gate(work.connection)
+        return await self._setup.read(work.connection)
+
+    async def _post(self, facts: Sequence[Fact], known: Setup, work: UnitOfWork) -> None:
         connection = work.connection
         arriving = {line.origin_order_id for fact in facts if fact.template == "delivered" for line in fact.lines}
         confirmed = {line.origin_order_id for fact in facts if fact.template == "receipt_confirmed" for line in fact.lines}
@@ -88,8 +92,11 @@ async def _settle(vouchers: Sequence[Voucher], entangled: Collection[UUID], know
             if origin_order_id in entangled:
                 causes[origin_order_id, voucher.content.currency] = voucher
     facts = []
-    for (origin_order_id, currency), account in (await books.get_origin_facts(work.connection, causes)).items():
-        cause = causes[origin_order_id, currency]
+    accounts = await books.get_origin_facts(work.connection, {origin_order_id for origin_order_id, _ in causes})
+    for (origin_order_id, currency), account in accounts.items():
+        cause = causes.get((origin_order_id, currency))
+        if cause is None:
+            continue  # An account in a currency that nothing was posted in now.
         recognition = recognition_of(cause.fact, origin_order_id, known.policies)
         occurred_at = max(cause.content.occurred_at, account.last_occurred_at)
         for adjustment in settle(account.facts, recognition):
@@ -201,7 +208,7 @@ def events_of(numbers: Sequence[Numbers], steps: Mapping[UUID, int], book: str, 
                     )
                     for account, debit_minor, credit_minor, _, _ in voucher.postings
                 ],
-                about="order" if content.channel else "stock",
+                about=about_of(content),
             )
         )
     return events

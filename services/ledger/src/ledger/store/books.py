@@ -43,12 +43,12 @@ _CLAIM = text(
             CAST(:touching AS uuid[]), CAST(:origins AS uuid[]), CAST(:entangles AS boolean[]), CAST(:confirms AS boolean[])
         ) AS touched (voucher_id, origin_order_id, entangles, confirms) JOIN claimed USING (voucher_id)
     ), stepped AS (
-        INSERT INTO order_account AS known (order_id, step, about, entangled, confirmed)
-        SELECT order_id, sum(steps), max(about), bool_or(entangles), bool_or(confirms) FROM (
-            SELECT order_id, least(posting_count, 1) AS steps, CASE channel WHEN '' THEN 'stock' ELSE 'order' END AS about,
-                   false AS entangles, false AS confirms FROM claimed
+        INSERT INTO order_account AS known (order_id, step, is_order, entangled, confirmed)
+        SELECT order_id, sum(steps), bool_or(is_order), bool_or(entangles), bool_or(confirms) FROM (
+            SELECT order_id, least(posting_count, 1) AS steps, channel <> '' AS is_order, false AS entangles,
+                   false AS confirms FROM claimed
             UNION ALL
-            SELECT origin_order_id, 0, 'order', entangles, confirms FROM origin
+            SELECT origin_order_id, 0, true, entangles, confirms FROM origin
         ) AS touched
         GROUP BY order_id ORDER BY order_id
         ON CONFLICT (order_id) DO UPDATE SET
@@ -88,6 +88,12 @@ _ORIGIN_FACTS = text(
     JOIN profit_fact AS f ON f.voucher_id = v.voucher_id AND f.origin_order_id = wanted.origin_order_id
     GROUP BY f.origin_order_id, f.currency, f.phase, f.origin_line, f.sku_id, f.shipment_id
     ORDER BY f.origin_order_id, f.phase, f.origin_line, f.sku_id, f.shipment_id
+    """
+)
+_TOUCHED = text(
+    """
+    SELECT array_agg(DISTINCT origin_order_id) AS origins, min(paid_on) AS paid_on FROM profit_fact
+    WHERE voucher_id = :voucher_id
     """
 )
 _REVERSE_FACTS = text(
@@ -283,21 +289,31 @@ class OriginAccount(NamedTuple):
     last_occurred_at: datetime
 
 
-async def get_origin_facts(
-    connection: AsyncConnection, wanted: Collection[tuple[UUID, str]]
-) -> dict[tuple[UUID, str], OriginAccount]:
-    """(origin order, currency) → all that was posted for its lines, whichever orders they move in. Its row must be locked."""
+async def get_origin_facts(connection: AsyncConnection, origins: Collection[UUID]) -> dict[tuple[UUID, str], OriginAccount]:
+    """(origin order, currency) → all that was posted for its lines, whichever orders they move in.
+
+    To decide by it, its row must be locked.
+    """
     facts: dict[tuple[UUID, str], list[OriginFact]] = {}
     last: dict[tuple[UUID, str], datetime] = {}
-    for row in await connection.execute(_ORIGIN_FACTS, {"origins": sorted({origin for origin, _ in wanted})}):
+    for row in await connection.execute(_ORIGIN_FACTS, {"origins": sorted(origins)}):
         key = (row.origin_order_id, row.currency)
-        if key not in wanted:
-            continue
         home = Home(row.order_id, row.shipment_id, row.channel, row.shop_id, row.paid_on)
         units = Units(row.quantity, row.net, row.tax, row.cost)
         facts.setdefault(key, []).append(OriginFact(row.phase, home, row.origin_line, row.sku_id, units))
         last[key] = max(last.get(key, row.last_occurred_at), row.last_occurred_at)
     return {key: OriginAccount(members, last[key]) for key, members in facts.items()}
+
+
+class Touched(NamedTuple):
+    origins: Sequence[UUID]
+    paid_on: date | None
+
+
+async def get_touched(connection: AsyncConnection, voucher_id: UUID) -> Touched:
+    """The origins whose accounts a voucher moved, and the day their order was paid."""
+    row = (await connection.execute(_TOUCHED, {"voucher_id": voucher_id})).one()
+    return Touched(row.origins or (), row.paid_on)
 
 
 async def add_reversed_facts(connection: AsyncConnection, voucher_id: UUID, *, reversal_id: UUID, occurred_on: date) -> None:

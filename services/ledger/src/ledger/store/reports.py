@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -54,49 +54,119 @@ _KEYS = {
 }
 """What profit can be shown by: the key of what is recognised, and of what is estimated. Literals: callers cannot add to it."""
 
-# Every fact carries the day its order was paid, so an estimate ends where the same money is recognised, without a join: paid
-# minus delivered is what is still to come. Only the carrier's freight needs its shipment: `delivered` does not know it.
+# Every fact carries the day its order was paid, so an estimate ends where the same money is recognised, without a join: what
+# was paid less what was recognised and refunded is still to come. Only the carrier's freight needs its parcel, whose delivery
+# does not know it; it is looked up by the parcel's order. All starts from the two indexes of days.
 _PROFIT = """
-    WITH delivered AS (
-        SELECT shipment_id, min(occurred_on) AS occurred_on FROM profit_fact WHERE phase = 'delivered' GROUP BY shipment_id
+    WITH recognised AS (
+        SELECT DISTINCT order_id, shipment_id FROM profit_fact
+        WHERE phase IN {recognising} AND phase IN ('delivered', 'recognised') AND occurred_on BETWEEN :from_day AND :to_day
     ), freight AS (
-        SELECT f.channel, f.shop_id, f.sku_id, f.order_id, f.currency, f.freight_minor, f.paid_on, d.occurred_on
-        FROM profit_fact AS f LEFT JOIN delivered AS d USING (shipment_id)
-        WHERE f.phase = 'shipped' AND f.freight_minor <> 0
+        SELECT f.channel, f.shop_id, f.sku_id, f.order_id, f.currency, f.freight_minor, f.paid_on, first.occurred_on
+        FROM recognised AS r
+        JOIN voucher AS v ON v.order_id = r.order_id
+        JOIN profit_fact AS f ON f.voucher_id = v.voucher_id AND f.shipment_id = r.shipment_id AND f.phase = 'shipped'
+        CROSS JOIN LATERAL (
+            SELECT min(day.occurred_on) AS occurred_on FROM (
+                SELECT d.occurred_on FROM voucher AS w JOIN profit_fact AS d USING (voucher_id)
+                WHERE w.order_id = r.order_id AND d.shipment_id = r.shipment_id AND d.phase = 'delivered'
+                UNION ALL
+                SELECT occurred_on FROM profit_fact WHERE shipment_id = r.shipment_id AND phase = 'recognised'
+            ) AS day
+        ) AS first
+        WHERE first.occurred_on BETWEEN :from_day AND :to_day AND f.freight_minor <> 0
+    ), open_freight AS (
+        SELECT f.channel, f.shop_id, f.sku_id, f.order_id, f.currency, f.freight_minor, f.paid_on, f.occurred_on
+        FROM profit_fact AS f
+        WHERE f.phase = 'shipped' AND f.freight_minor <> 0 AND f.paid_on BETWEEN :from_day AND :to_day AND NOT EXISTS (
+            SELECT FROM profit_fact AS d
+            WHERE d.shipment_id = f.shipment_id AND d.paid_on BETWEEN :from_day AND :to_day
+              AND d.phase IN ('delivered', 'recognised')
+        )
     ), parts AS (
-        SELECT {recognised_key} AS key, currency, quantity, revenue_minor AS revenue, cost_minor AS cost, 0 AS freight,
-               0 AS open_quantity, 0 AS open_revenue, 0 AS open_cost, 0 AS open_freight, 0 AS uncosted
+        SELECT {recognised_key} AS key, currency,
+               CASE WHEN phase IN ('delivered', 'recognised') THEN quantity ELSE 0 END AS quantity,
+               CASE WHEN phase IN ('delivered', 'recognised') THEN revenue_minor ELSE 0 END AS revenue,
+               CASE phase WHEN 'recognition_overlap' THEN revenue_minor ELSE 0 END AS refunds,
+               CASE WHEN phase IN ('delivered', 'recognised') THEN cost_minor ELSE 0 END AS cost,
+               CASE WHEN phase IN ('delivered', 'recognised') AND revenue_minor = 0 THEN cost_minor ELSE 0 END AS gifts,
+               CASE phase WHEN 'cost_overlap' THEN cost_minor ELSE 0 END AS returned,
+               CASE phase WHEN 'write_off' THEN cost_minor ELSE 0 END AS write_off,
+               0 AS freight, 0 AS open_quantity, 0 AS open_revenue, 0 AS open_cost, 0 AS open_freight, 0 AS uncosted
         FROM profit_fact
-        WHERE phase = 'delivered' AND occurred_on BETWEEN :from_day AND :to_day {filters}
+        WHERE phase IN {recognising} AND occurred_on BETWEEN :from_day AND :to_day {filters}
         UNION ALL
-        SELECT {recognised_key}, currency, 0, 0, 0, freight_minor, 0, 0, 0, 0, 0
-        FROM freight
-        WHERE occurred_on BETWEEN :from_day AND :to_day {filters}
+        SELECT {recognised_key}, currency, 0, 0, 0, 0, 0, 0, 0, freight_minor, 0, 0, 0, 0, 0 FROM freight WHERE true {filters}
         UNION ALL
-        SELECT {estimated_key}, currency, 0, 0, 0, 0, 0, 0, 0, freight_minor, 0
-        FROM freight
-        WHERE occurred_on IS NULL AND paid_on BETWEEN :from_day AND :to_day {filters}
+        SELECT {estimated_key}, currency, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, freight_minor, 0
+        FROM open_freight WHERE true {filters}
         UNION ALL
-        SELECT {estimated_key}, currency, 0, 0, 0, 0,
-               CASE phase WHEN 'paid' THEN quantity WHEN 'delivered' THEN -quantity ELSE 0 END,
-               CASE phase WHEN 'paid' THEN revenue_minor WHEN 'delivered' THEN -revenue_minor ELSE 0 END,
-               CASE phase WHEN 'shipped' THEN cost_minor WHEN 'delivered' THEN -cost_minor ELSE 0 END,
+        SELECT {estimated_key}, currency, 0, 0, 0, 0, 0, 0, 0, 0,
+               CASE WHEN phase = 'paid' THEN quantity WHEN phase IN ('delivered', 'recognised') THEN -quantity ELSE 0 END,
+               CASE WHEN phase IN ('paid', 'changed', 'recognition_overlap') THEN revenue_minor
+                    WHEN phase IN ('delivered', 'recognised', 'refunded') THEN -revenue_minor ELSE 0 END,
+               CASE WHEN phase IN ('shipped', 'cost_overlap', 'loss_overlap') THEN cost_minor
+                    WHEN phase IN ('delivered', 'recognised', 'return_good', 'return_bad', 'return_missing', 'lost')
+                    THEN -cost_minor ELSE 0 END,
                0,
-               CASE phase WHEN 'paid' THEN revenue_minor WHEN 'shipped' THEN -revenue_minor ELSE 0 END
+               CASE WHEN phase IN ('paid', 'changed') THEN revenue_minor
+                    WHEN phase IN ('shipped', 'refunded') THEN -revenue_minor ELSE 0 END
         FROM profit_fact
         WHERE paid_on BETWEEN :from_day AND :to_day {filters}
     ), sums AS (
         SELECT key COLLATE "C" AS key, currency, sum(quantity)::bigint AS quantity, sum(revenue)::bigint AS revenue_minor,
-               sum(cost)::bigint AS cost_minor, sum(freight)::bigint AS freight_minor,
+               sum(refunds)::bigint AS refunds_minor, sum(cost)::bigint AS cost_minor, sum(gifts)::bigint AS gift_cost_minor,
+               sum(returned)::bigint AS returned_cost_minor, sum(write_off)::bigint AS write_off_minor,
+               sum(freight)::bigint AS freight_minor,
                sum(open_quantity)::bigint AS open_quantity, sum(open_revenue)::bigint AS open_revenue_minor,
                sum(open_cost)::bigint AS open_cost_minor, sum(open_freight)::bigint AS open_freight_minor,
-               sum(uncosted)::bigint AS uncosted_minor
+               greatest(0, sum(uncosted))::bigint AS uncosted_minor
         FROM parts GROUP BY key COLLATE "C", currency
     )
     SELECT * FROM sums
     WHERE CAST(:after_key AS text) IS NULL OR (key, currency) > (CAST(:after_key AS text), CAST(:after_currency AS text))
     ORDER BY key, currency LIMIT :limit
 """
+_OWED_KEYS = {"channel": "channel", "shop": "channel || '/' || shop_id", "account": "account"}
+"""What receivables can be shown by. Literals, too."""
+_OWED = """
+    WITH owed AS (
+        SELECT {key} COLLATE "C" AS key, currency, CAST(:as_of AS date) - paid_on AS days, amount_minor FROM (
+            SELECT book, account, channel, shop_id, currency, paid_on, posted_on, amount_minor FROM owed_balance
+            UNION ALL
+            SELECT book, account, channel, shop_id, currency, paid_on, posted_on, amount_minor FROM owed_delta
+        ) AS both_of_them
+        WHERE book = :book AND posted_on <= :as_of
+    )
+    SELECT key, currency, sum(amount_minor)::bigint AS owed_minor,
+           coalesce(sum(amount_minor) FILTER (WHERE days <= 7), 0)::bigint AS up_to_7_days_minor,
+           coalesce(sum(amount_minor) FILTER (WHERE days BETWEEN 8 AND 30), 0)::bigint AS up_to_30_days_minor,
+           coalesce(sum(amount_minor) FILTER (WHERE days BETWEEN 31 AND 90), 0)::bigint AS up_to_90_days_minor,
+           coalesce(sum(amount_minor) FILTER (WHERE days > 90), 0)::bigint AS older_minor
+    FROM owed
+    WHERE CAST(:after_key AS text) IS NULL OR (key, currency) > (CAST(:after_key AS text), CAST(:after_currency AS text))
+    GROUP BY key, currency ORDER BY key, currency LIMIT :limit
+"""
+_ORIGINS = text(
+    """
+    SELECT CAST(:order_id AS uuid) AS origin_order_id
+    UNION SELECT origin_order_id FROM origin_part WHERE order_id = :order_id
+    """
+)
+_ORIGIN_VOUCHERS = text(
+    """
+    SELECT v.voucher_id, v.order_id, n.period, n.word, n.number, v.template, v.total_minor
+    FROM (
+        SELECT unnest(CAST(:origins AS uuid[])) AS order_id
+        UNION SELECT order_id FROM origin_part WHERE origin_order_id = ANY(CAST(:origins AS uuid[]))
+    ) AS carrying
+    JOIN voucher AS v USING (order_id) JOIN voucher_number AS n USING (voucher_id)
+    WHERE n.book = :book ORDER BY n.period, n.word, n.number LIMIT 500
+    """
+)
+_REVERSALS = text(
+    "SELECT claim_id, voucher_id FROM voucher WHERE template = 'reversal' AND claim_id = ANY(CAST(:voucher_ids AS uuid[]))"
+)
 _HEADS = text(
     """
     SELECT period, word, last_number, link_no, link_hash FROM voucher_counter
@@ -132,6 +202,11 @@ class VoucherFilter(NamedTuple):
     account: str | None = None
     from_day: date | None = None
     to_day: date | None = None
+    channel: str | None = None
+    shop_id: str | None = None
+    min_total_minor: int | None = None
+    max_total_minor: int | None = None
+    q: str | None = None
 
 
 def _vouchers() -> Select[Any]:
@@ -141,7 +216,7 @@ def _vouchers() -> Select[Any]:
         _number.c.word,
         _number.c.number,
         _number.c.posted_on,
-        *(column for column in _voucher.c if column.name not in ("content_hash", "posting_count")),
+        *(column for column in _voucher.c if column.name not in ("claim_id", "posting_count")),
     ).join(_voucher, _voucher.c.voucher_id == _number.c.voucher_id)
 
 
@@ -164,6 +239,16 @@ async def find_vouchers(
         statement = statement.where(_number.c.period == wanted.period)
     if wanted.word:
         statement = statement.where(_number.c.word == wanted.word)
+    if wanted.channel:
+        statement = statement.where(_voucher.c.channel == wanted.channel)
+    if wanted.shop_id:
+        statement = statement.where(_voucher.c.shop_id == wanted.shop_id)
+    if wanted.min_total_minor is not None:
+        statement = statement.where(_voucher.c.total_minor >= wanted.min_total_minor)
+    if wanted.max_total_minor is not None:
+        statement = statement.where(_voucher.c.total_minor <= wanted.max_total_minor)
+    if wanted.q:
+        statement = statement.where(_voucher.c.summary.contains(wanted.q, autoescape=True))
     # The period beside the day lets the key of the numbers be used.
     if wanted.from_day:
         statement = statement.where(_number.c.posted_on >= wanted.from_day, _number.c.period >= period_of(wanted.from_day))
@@ -192,6 +277,30 @@ async def get_postings(connection: AsyncConnection, voucher_ids: Sequence[UUID])
             Posting(row.account, row.debit_minor, row.credit_minor, row.origin_order_id, row.origin_line)
         )
     return postings
+
+
+async def get_reversals(connection: AsyncConnection, voucher_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """Voucher → the one that reversed it."""
+    return {row.claim_id: row.voucher_id for row in await connection.execute(_REVERSALS, {"voucher_ids": list(voucher_ids)})}
+
+
+async def get_origins(connection: AsyncConnection, order_id: UUID) -> set[UUID]:
+    """The channel orders whose lines an order carries; itself, mostly."""
+    return set((await connection.execute(_ORIGINS, {"order_id": order_id})).scalars())
+
+
+async def get_origin_vouchers(connection: AsyncConnection, book: str, origins: Collection[UUID]) -> Sequence[Row[Any]]:
+    """Vouchers of all orders that carry lines of these origins, in the order of their numbers."""
+    return (await connection.execute(_ORIGIN_VOUCHERS, {"book": book, "origins": sorted(origins)})).all()
+
+
+async def get_owed(
+    connection: AsyncConnection, book: str, by: str, *, as_of: date, after: tuple[str, str] | None, limit: int
+) -> Sequence[Row[Any]]:
+    """What is owed to us at the end of a day, by age since the order was paid."""
+    after_key, after_currency = after or (None, None)
+    parameters = {"book": book, "as_of": as_of, "after_key": after_key, "after_currency": after_currency, "limit": limit}
+    return (await connection.execute(text(_OWED.format(key=_OWED_KEYS[by])), parameters)).all()
 
 
 async def get_trial_balance(
@@ -228,7 +337,11 @@ async def get_profit(
         name: value for name, value in wanted._asdict().items() if value is not None and name not in ("from_day", "to_day")
     }
     conditions = " ".join(f"AND {name} = :{name}" for name in filters)
-    statement = text(_PROFIT.format(recognised_key=recognised_key, estimated_key=estimated_key, filters=conditions))
+    statement = text(
+        _PROFIT.format(
+            recognising=tables.RECOGNISING, recognised_key=recognised_key, estimated_key=estimated_key, filters=conditions
+        )
+    )
     after_key, after_currency = after or (None, None)
     parameters = {"after_key": after_key, "after_currency": after_currency, "limit": limit}
     days = {"from_day": wanted.from_day, "to_day": wanted.to_day}
