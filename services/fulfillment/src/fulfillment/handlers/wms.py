@@ -125,9 +125,13 @@ class WmsCalls:
         desk = await self._desk([asked for _, asked in answers], work)
         for _, asked in answers:
             place = desk.place(asked.fulfilment_order_id)
-            if asked.answer is None or place is None:
+            if place is None:
                 continue
-            if asked.answer.outcome == "rejected":
+            if asked.answer is None:
+                if place.order.request_status is RequestStatus.UNSUBMITTED and place.order.status is not Status.ON_HOLD:
+                    # Released while the call ran that found it on hold: a task of its own could not be added then.
+                    work.add_tasks([NewTask(INSTRUCT, str(asked.fulfilment_order_id), work.now)])
+            elif asked.answer.outcome == "rejected":
                 effect = asked.answer.stock_effect
                 desk.apply(give_back(place, desk.claims(), place.left, reason="wms_refused", stock_effect=effect))
             else:
@@ -193,12 +197,17 @@ class WmsCalls:
                     )
                     continue
                 desk.apply(answer(place, desk.claims(), request_id=claim.request_id, stopped=units))
-            if any(one.open and not one.pending for one in desk.claims_at(asked.fulfilment_order_id)):
-                work.add_tasks([NewTask(STOP, str(asked.fulfilment_order_id), work.now)])
+        # A stop that came while this call ran could not add a task of its own: one is open per order.
+        work.add_tasks(
+            NewTask(STOP, str(asked.fulfilment_order_id), work.now)
+            for _, asked in answers
+            if desk.place(asked.fulfilment_order_id) is not None
+            and any(one.open and not one.pending for one in desk.claims_at(asked.fulfilment_order_id))
+        )
         await desk.save(policy=self._policy)
 
     async def _desk(self, asked: Sequence[Asked], work: UnitOfWork) -> Desk:
-        ids = [one.fulfilment_order_id for one in asked if one.answer is not None]
+        ids = [one.fulfilment_order_id for one in asked]
         return await Desk.open(await store.roots_of_fulfilment_orders(work.connection, ids), work)
 
 
