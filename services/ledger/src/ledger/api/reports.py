@@ -72,7 +72,7 @@ async def get_trial_balance(
     async with runtime_of(request).work() as work:
         rows = await reports.get_trial_balance(work.connection, book_of(request), period=period, as_of=as_of)
         chart = await setup_store.get_chart(work.connection)
-    shown: Sequence[Mapping[str, Any]] = _summed(rows, level) if level else rows
+    shown = _summed(rows, level) if level else rows
     return TrialBalanceView(
         book=book_of(request),
         period=period or (period_of(as_of) if as_of else None),

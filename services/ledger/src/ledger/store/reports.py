@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, RowMapping, Select, select, text
+from sqlalchemy import ColumnElement, Row, Select, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger import tables
@@ -305,7 +305,7 @@ async def get_owed(
 
 async def get_trial_balance(
     connection: AsyncConnection, book: str, *, period: str | None, as_of: date | None
-) -> Sequence[RowMapping]:
+) -> list[dict[str, Any]]:
     """Per account and currency what there was before `period`, what moved in it (up to `as_of`), and what is there then."""
     part_period = period_of(as_of) if as_of else ""
     last_whole = f"{part_period[:5]}{int(part_period[5:]) - 1:02d}" if as_of else period or "9999-99"
@@ -316,7 +316,7 @@ async def get_trial_balance(
         "part_period": part_period,
         "as_of": as_of,
     }
-    return (await connection.execute(_TRIAL_BALANCE, parameters)).mappings().all()
+    return [row._asdict() for row in await connection.execute(_TRIAL_BALANCE, parameters)]
 
 
 class ProfitFilter(NamedTuple):
