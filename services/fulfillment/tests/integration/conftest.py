@@ -132,7 +132,7 @@ def _allocated(
             "paid_minor": price * quantity,
             "receivable_minor": price * quantity,
             "tax_rate_bp": 1300,
-            "tax_minor": 100,
+            "tax_minor": 101,
             "unit_weight_grams": grams,
         }
         for number, (sku_id, title, quantity, grams, price) in enumerate(skus, start=1)
@@ -145,7 +145,7 @@ def _allocated(
             "quantity": line["quantity"],
             "paid_minor": line["paid_minor"],
             "receivable_minor": line["receivable_minor"],
-            "tax_minor": 100,
+            "tax_minor": 101,
             "unit_weight_grams": line["unit_weight_grams"],
             "unit_cost_minor": 5000,
         }

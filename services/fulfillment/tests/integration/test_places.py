@@ -266,7 +266,9 @@ async def test_a_stop_of_the_automatic_place_takes_what_has_not_left(start: Star
     (shipped,) = await service.harness.emitted()
     assert [(one.sku_id, one.quantity) for one in shipped.part.lines] == [(DRESS, 1)]
     late = a_stop(allocated, dress=1)
-    (answered,) = (await service.harness.receive([late, request])).emitted
+    outcome = await service.harness.receive([late, request])
+    (answered,) = outcome.emitted
+    assert outcome.parked == []
     assert (answered.request_id, [one.stopped for one in answered.lines]) == (late.request_id, [0])
     assert answered.progress.stage == "shipped"
 

@@ -203,6 +203,18 @@ def test_a_stop_takes_first_what_nobody_has_to_be_asked_for() -> None:
     assert not any(claim.open for claim in outcome.claims)
 
 
+def test_a_unit_is_promised_to_one_request_only() -> None:
+    """Fails if two requests could wait for the same unit: one of them would be told of a stop that stopped nothing."""
+    place = a_place(1)
+    first = stop(StopRequest(request_id=UUID(int=8), root_id=ROOT, asked={A: 1}), [place], [])
+    second = StopRequest(request_id=UUID(int=9), root_id=ROOT, asked={A: 2})
+    outcome = stop(second, first.places, first.claims)
+    assert [dict(claim.asked) for claim in outcome.claims] == [{A: 1}]
+    third = StopRequest(request_id=UUID(int=10), root_id=ROOT, asked={A: 1})
+    assert stop(third, outcome.places, [*first.claims, *outcome.claims]) == Outcome()
+    assert answered(third, []) == {A: 0}
+
+
 def test_an_order_that_is_not_taken_on_yet_hears_of_its_stop_then() -> None:
     """Fails if the stop of an order under way to the WMS were lost, or asked before the WMS has the order."""
     place = a_place(1, submitted=False)
