@@ -11,8 +11,12 @@ down_revision = None
 
 FIRST_POLICY = """{
     "filters": ["coverage", "capacity", "stock_after_pick"],
-    "criteria": ["landed_cost", "promised_days", "distance", "priority"],
-    "min_stock_after_pick": 0
+    "criteria": ["parcels", "landed_cost", "promised_days", "distance", "priority"],
+    "bands": {},
+    "min_stock_after_pick": 0,
+    "split": "when_needed",
+    "max_parcels": 3,
+    "min_parcel_value_minor": 0
 }"""
 # A carrier without a table of its own: 12 yuan for the first kilogram, 5 for every further one begun, 3 days.
 FIRST_FREIGHT_TABLES = """{
@@ -52,18 +56,18 @@ def upgrade() -> None:
             CREATE TABLE {table} (
                 version integer PRIMARY KEY CONSTRAINT {table}_version CHECK (version >= 1),
                 document text NOT NULL,
-                active boolean NOT NULL,
+                state text NOT NULL CONSTRAINT {table}_state CHECK (state IN ('draft', 'active', 'inactive')),
                 made_by text NOT NULL,
                 made_at timestamptz NOT NULL,
                 reason text NOT NULL
             )
             """
         )
-        op.execute(f"CREATE UNIQUE INDEX {table}_one_active ON {table} (active) WHERE active")
+        op.execute(f"CREATE UNIQUE INDEX {table}_one_active ON {table} (state) WHERE state = 'active'")
         op.execute(
             f"""
-            INSERT INTO {table} (version, document, active, made_by, made_at, reason)
-            VALUES (1, '{document}', true, 'system', now(), 'shipped with the software')
+            INSERT INTO {table} (version, document, state, made_by, made_at, reason)
+            VALUES (1, '{document}', 'active', 'system', now(), 'shipped with the software')
             """  # noqa: S608  literals of this file
         )
     # Read in every batch: says whether what a worker keeps in memory is still what holds.
@@ -100,13 +104,18 @@ def upgrade() -> None:
             freight_version integer NOT NULL,
             candidates integer NOT NULL,
             eligible integer NOT NULL,
+            combined integer NOT NULL CONSTRAINT decision_combined CHECK (combined >= 0),
+            place_no integer,
             record text NOT NULL,
             PRIMARY KEY (order_id, attempt),
-            CONSTRAINT decision_eligible CHECK (0 <= eligible AND eligible <= candidates)
+            CONSTRAINT decision_eligible CHECK (0 <= eligible AND eligible <= candidates),
+            CONSTRAINT decision_place_no CHECK ((eligible = 0) = (place_no IS NULL))
         )
         """
     )
-    op.execute("CREATE INDEX decision_unroutable ON decision (decided_at, order_id) WHERE eligible = 0")
+    # For lists by time, and for the purge, which walks it from the old end.
+    op.execute("CREATE INDEX decision_decided_at ON decision (decided_at, order_id, attempt)")
+    op.execute("CREATE INDEX decision_unroutable ON decision (decided_at, order_id) WHERE eligible = 0 AND combined = 0")
 
 
 def downgrade() -> None:

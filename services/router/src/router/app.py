@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,17 +14,19 @@ from eventing import (
     CompactedRoute,
     Consumer,
     KafkaBroker,
+    NewTask,
     NullObserver,
     Observer,
     Route,
     Runtime,
     RuntimeSettings,
+    Timer,
     create_engine,
 )
 from eventing.broker import Broker
 from eventing.clock import Clock, IdSource
 from router import api, tables
-from router.handlers import Routing
+from router.handlers import PURGE, Routing, on_purge_due
 from router.settings import Settings
 from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
@@ -42,6 +45,7 @@ def make_runtime(
     settings: RuntimeSettings,
     routing: Routing,
     *,
+    decision_days: int,
     role: ProcessRole = "all",
     observer: Observer | None = None,
     clock: Clock | None = None,
@@ -54,6 +58,7 @@ def make_runtime(
         tables=tables.runtime,
         consumers=[Consumer("main", routes=[Route(StockReserved, routing.on_stock_reserved)])],
         compacted=[CompactedRoute(CatalogLocation, routing.on_locations)],
+        tasks=[Timer(PURGE, partial(on_purge_due, keep_days=decision_days))],
         settings=settings,
         observer=observer or NullObserver(),
         clock=clock,
@@ -79,11 +84,15 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             crash_at=settings.crash_at,
         ),
         app.state.routing,
+        decision_days=settings.decision_days,
         role=role,
         observer=PrometheusObserver(app.state.metrics),
     )
     try:
         async with app.state.runtime:
+            if role != "api":
+                async with app.state.runtime.work() as work:
+                    work.add_tasks([NewTask(PURGE, "all", work.now)])
             yield
     finally:
         await engine.dispose()
@@ -108,7 +117,7 @@ def build(settings: Settings, role: ProcessRole) -> FastAPI:
         settings=settings,
         role=role,
         lifespan=lifespan,
-        routers=[api.router, operator_routes(runtime_of, tables.manual_act)],
+        routers=[*api.routers, operator_routes(runtime_of, tables.manual_act)],
         ready_checks=ready_checks,
     )
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -50,16 +51,9 @@ async def get_network(connection: AsyncConnection) -> Network:
 
 async def get_network_of(connection: AsyncConnection, record: Record) -> Network:
     """Places, policy and freight tables in the versions that a kept decision names."""
-    decided = record.decision
-    used = [(finding.place_no, finding.place_version) for finding in decided.findings if finding.place_version]
-    documents = await connection.execute(
-        select(location_version.c.document).where(tuple_(location_version.c.place_no, location_version.c.version).in_(used))
-    )
-    return Network.of(
-        [place_of(CatalogLocation.model_validate_json(document)) for document in documents.scalars()],
-        freight_of(*await _get_versioned(connection, "freight_tables", decided.freight_version)),
-        policy_of(*await _get_versioned(connection, "policy", decided.policy_version)),
-    )
+    policy = policy_of(*await _get_versioned(connection, "policy", record.decision.policy_version))
+    [network] = await get_networks_of(connection, [record], policy)
+    return network
 
 
 async def add_locations(work: UnitOfWork, locations: Iterable[CatalogLocation]) -> list[int]:
@@ -103,32 +97,42 @@ _ADD_LOCATIONS = text(
 )
 
 
-async def add_version(work: UnitOfWork, kind: Kind, document: str, *, made_by: str, reason: str) -> int:
-    """Activate a new version; the ones before stay, for the decisions that name them."""
-    connection = work.connection
+async def add_version(work: UnitOfWork, kind: Kind, document: str, *, active: bool, made_by: str, reason: str) -> int:
+    """Add a new version, at once or not yet active; the ones before stay, for the decisions that name them."""
     # The one row is the lock: two admins at once get two numbers, and workers see the change with their next batch.
-    await connection.execute(text("SELECT FROM routing_state FOR UPDATE"))
-    await connection.execute(text(f"UPDATE {kind} SET active = false WHERE active"))  # noqa: S608  one of two names
-    inserted = await connection.execute(
+    await work.connection.execute(text("SELECT FROM routing_state FOR UPDATE"))
+    inserted = await work.connection.execute(
         text(
             f"""
-            INSERT INTO {kind} (version, document, active, made_by, made_at, reason)
-            SELECT coalesce(max(version), 0) + 1, :document, true, :made_by, :now, :reason FROM {kind}
+            INSERT INTO {kind} (version, document, state, made_by, made_at, reason)
+            SELECT coalesce(max(version), 0) + 1, :document, 'draft', :made_by, :now, :reason FROM {kind}
             RETURNING version
             """  # noqa: S608  one of two names
         ),
         {"document": document, "made_by": made_by, "now": work.now, "reason": reason},
     )
     version: int = inserted.scalar_one()
+    if active:
+        await activate_version(work, kind, version)
+    return version
+
+
+async def activate_version(work: UnitOfWork, kind: Kind, version: int) -> None:
+    """Let this version hold from every worker's next batch on; the one before becomes inactive and may come back."""
+    connection = work.connection
     column = "policy_version" if kind == "policy" else "freight_version"
     await connection.execute(text(f"UPDATE routing_state SET {column} = :version"), {"version": version})  # noqa: S608
-    return version
+    await connection.execute(text(f"UPDATE {kind} SET state = 'inactive' WHERE state = 'active'"))  # noqa: S608
+    await connection.execute(
+        text(f"UPDATE {kind} SET state = 'active' WHERE version = :version"),  # noqa: S608  one of two names
+        {"version": version},
+    )
 
 
 async def find_version(connection: AsyncConnection, kind: Kind, version: int | None) -> Row[Any] | None:
     """One version; None: the active one."""
     table = _TABLES[kind]
-    which = table.c.active if version is None else table.c.version == version
+    which = table.c.state == "active" if version is None else table.c.version == version
     return (await connection.execute(select(table).where(which))).one_or_none()
 
 
@@ -144,6 +148,10 @@ async def _get_versioned(connection: AsyncConnection, kind: Kind, version: int |
     row = await find_version(connection, kind, version)
     if row is None:
         raise LookupError(f"{kind}: version {version or 'active'} is missing")
+    return version_of(row)
+
+
+def version_of(row: Row[Any]) -> tuple[int, Mapping[str, Any]]:
     return row.version, json.loads(row.document)
 
 
@@ -159,7 +167,15 @@ class NewDecision:
     freight_version: int
     candidates: int
     eligible: int
+    combined: int
+    """Plans of several parcels."""
+    place_no: int | None
+    """The winner, where one place ships it all."""
     record: str
+
+    @property
+    def state(self) -> str:
+        return ROUTED if self.eligible or self.combined else UNROUTABLE
 
 
 async def lock_orders(work: UnitOfWork, decisions: Sequence[NewDecision]) -> dict[UUID, int]:
@@ -174,7 +190,7 @@ async def lock_orders(work: UnitOfWork, decisions: Sequence[NewDecision]) -> dic
             "order_ids": [new.order_id for new in ordered],
             "root_ids": [new.root_id for new in ordered],
             "attempts": [new.attempt for new in ordered],
-            "states": [ROUTED if new.eligible else UNROUTABLE for new in ordered],
+            "states": [new.state for new in ordered],
         },
     )
     return {row.order_id: row.step for row in rows}
@@ -204,6 +220,8 @@ async def add_decisions(work: UnitOfWork, decisions: Sequence[NewDecision]) -> N
             "freights": [new.freight_version for new in decisions],
             "candidates": [new.candidates for new in decisions],
             "eligible": [new.eligible for new in decisions],
+            "combined": [new.combined for new in decisions],
+            "place_nos": [new.place_no for new in decisions],
             "records": [new.record for new in decisions],
             "now": work.now,
         },
@@ -212,12 +230,13 @@ async def add_decisions(work: UnitOfWork, decisions: Sequence[NewDecision]) -> N
 
 _ADD_DECISIONS = text(
     """
-    INSERT INTO decision (order_id, attempt, decided_at, policy_version, freight_version, candidates, eligible, record)
-    SELECT order_id, attempt, :now, policy_version, freight_version, candidates, eligible, record
+    INSERT INTO decision (order_id, attempt, decided_at, policy_version, freight_version, candidates, eligible, combined,
+                          place_no, record)
+    SELECT order_id, attempt, :now, policy_version, freight_version, candidates, eligible, combined, place_no, record
     FROM unnest(CAST(:order_ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:policies AS integer[]),
                 CAST(:freights AS integer[]), CAST(:candidates AS integer[]), CAST(:eligible AS integer[]),
-                CAST(:records AS text[]))
-      AS t (order_id, attempt, policy_version, freight_version, candidates, eligible, record)
+                CAST(:combined AS integer[]), CAST(:place_nos AS integer[]), CAST(:records AS text[]))
+      AS t (order_id, attempt, policy_version, freight_version, candidates, eligible, combined, place_no, record)
     """
 )
 
@@ -230,10 +249,62 @@ async def find_decision(connection: AsyncConnection, order_id: UUID, attempt: in
     return (await connection.execute(wanted.order_by(decision.c.attempt.desc()).limit(1))).one_or_none()
 
 
+def decisions() -> Select[Any]:
+    """Without their records, which are long."""
+    return select(*[column for column in decision.c if column.name != "record"])
+
+
 def unroutable() -> Select[Any]:
-    """Decisions that found no place, by time."""
-    columns = [column for column in decision.c if column.name != "record"]
-    return select(*columns).where(text("eligible = 0"))
+    """Decisions that found no place."""
+    return decisions().where(text("eligible = 0 AND combined = 0"))
+
+
+async def get_networks_of(connection: AsyncConnection, records: Sequence[Record], policy: Policy) -> list[Network]:
+    """Places and freight tables as each kept decision knew them, under one policy; three statements for all of them."""
+    used = {
+        (finding.place_no, finding.place_version)
+        for record in records
+        for finding in record.decision.findings
+        if finding.place_version
+    }
+    documents = await connection.execute(
+        select(location_version).where(tuple_(location_version.c.place_no, location_version.c.version).in_(used))
+    )
+    places = {(row.place_no, row.version): place_of(CatalogLocation.model_validate_json(row.document)) for row in documents}
+    wanted = {record.decision.freight_version for record in records}
+    rows = await connection.execute(select(freight_tables).where(freight_tables.c.version.in_(wanted)))
+    freights = {row.version: freight_of(row.version, json.loads(row.document)) for row in rows}
+    return [
+        Network.of(
+            [places[finding.place_no, finding.place_version] for finding in record.decision.findings if finding.place_version],
+            freights[record.decision.freight_version],
+            policy,
+        )
+        for record in records
+    ]
+
+
+async def find_last_decisions(connection: AsyncConnection, *, before: datetime, limit: int) -> Sequence[Row[Any]]:
+    newest = decision.c.decided_at.desc(), decision.c.order_id.desc(), decision.c.attempt.desc()
+    found = select(decision).where(decision.c.decided_at <= before).order_by(*newest).limit(limit)
+    return (await connection.execute(found)).all()
+
+
+async def purge_decisions(work: UnitOfWork, *, before: datetime, limit: int) -> int:
+    """Drop the oldest decisions, at most so many at once; return how many went."""
+    gone = await work.connection.execute(_PURGE_DECISIONS, {"before": before, "limit": limit})
+    return gone.rowcount
+
+
+_PURGE_DECISIONS = text(
+    """
+    DELETE FROM decision USING (
+        SELECT order_id, attempt FROM decision WHERE decided_at < :before
+        ORDER BY decided_at, order_id, attempt LIMIT :limit FOR UPDATE SKIP LOCKED
+    ) AS old
+    WHERE decision.order_id = old.order_id AND decision.attempt = old.attempt
+    """
+)
 
 
 # --- documents
@@ -266,7 +337,11 @@ def policy_of(version: int, document: Mapping[str, Any]) -> Policy:
         version=version,
         filters=frozenset(document["filters"]),
         criteria=tuple(document["criteria"]),
+        bands=document["bands"],
         min_stock_after_pick=document["min_stock_after_pick"],
+        split=document["split"],
+        max_parcels=document["max_parcels"],
+        min_parcel_value_minor=document["min_parcel_value_minor"],
     )
 
 

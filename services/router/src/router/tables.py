@@ -46,12 +46,13 @@ def _versioned(name: str) -> Table:
         metadata,
         Column("version", Integer, primary_key=True, autoincrement=False),
         Column("document", Text, nullable=False),
-        Column("active", Boolean, nullable=False),
+        Column("state", Text, nullable=False),
         Column("made_by", Text, nullable=False),
         Column("made_at", DateTime(timezone=True), nullable=False),
         Column("reason", Text, nullable=False),
         CheckConstraint("version >= 1", name=f"{name}_version"),
-        Index(f"{name}_one_active", "active", unique=True, postgresql_where=text("active")),
+        CheckConstraint("state IN ('draft', 'active', 'inactive')", name=f"{name}_state"),
+        Index(f"{name}_one_active", "state", unique=True, postgresql_where=text("state = 'active'")),
     )
 
 
@@ -90,8 +91,13 @@ decision = Table(
     Column("freight_version", Integer, nullable=False),
     Column("candidates", Integer, nullable=False),
     Column("eligible", Integer, nullable=False),
+    Column("combined", Integer, nullable=False),
+    Column("place_no", Integer),
     Column("record", Text, nullable=False),
     CheckConstraint("0 <= eligible AND eligible <= candidates", name="decision_eligible"),
+    CheckConstraint("combined >= 0", name="decision_combined"),
+    CheckConstraint("(eligible = 0) = (place_no IS NULL)", name="decision_place_no"),
     CheckConstraint("attempt >= 1", name="decision_attempt"),
-    Index("decision_unroutable", "decided_at", "order_id", postgresql_where=text("eligible = 0")),
+    Index("decision_decided_at", "decided_at", "order_id", "attempt"),
+    Index("decision_unroutable", "decided_at", "order_id", postgresql_where=text("eligible = 0 AND combined = 0")),
 )

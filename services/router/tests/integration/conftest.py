@@ -63,7 +63,9 @@ async def routing() -> Routing:
 @pytest.fixture
 async def harness(migrated_database: Callable[[str], Any], routing: Routing) -> AsyncIterator[Harness]:
     engine = create_engine(await migrated_database("router"), pool_size=4)
-    yield Harness(partial(make_runtime, engine, settings=RuntimeSettings(order_partitions=4), routing=routing))
+    yield Harness(
+        partial(make_runtime, engine, settings=RuntimeSettings(order_partitions=4), routing=routing, decision_days=90)
+    )
     await engine.dispose()
 
 
@@ -74,7 +76,7 @@ def app(harness: Harness) -> FastAPI:
         title="Router",
         version="test",
         settings=Settings(database_url="postgresql://unused", seal_key="A" * 43 + "="),
-        routers=[api.router, operator_routes(runtime_of, tables.manual_act)],
+        routers=[*api.routers, operator_routes(runtime_of, tables.manual_act)],
     )
     made.state.runtime = harness.runtime
     made.state.routing = Routing()  # A replica of its own: what it learns, it learns from the database.

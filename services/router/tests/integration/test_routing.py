@@ -8,7 +8,9 @@ import httpx
 from sqlalchemy import text
 
 from contracts import CatalogLocation, OrderRouted, StockReserved
+from eventing import NewTask
 from eventing.testing import Harness
+from router.handlers import PURGE
 
 Make = Callable[..., StockReserved]
 Place = Callable[..., CatalogLocation]
@@ -26,7 +28,8 @@ async def test_all_eligible_places_are_offered_best_first(harness: Harness, an_o
     await harness.apply([a_place(1, handling_cost_minor=150), a_place(2, handling_cost_minor=100)])
     [event] = await routed(harness, an_order())
     assert event.plans == [(2, "sf", 1300, 3), (1, "sf", 1350, 3)]
-    assert (event.attempt, event.policy_version) == (1, 1)
+    assert (event.attempt, event.progress.attempt, event.policy_version) == (1, 1, 1)
+    assert (event.skus, event.combined) == ([], [])
     assert (event.progress.step, event.progress.stage, event.progress.code) == (1, "routed", "order_routed")
     assert event.progress.params == {
         "eligible": 2,
@@ -112,9 +115,9 @@ async def test_a_policy_and_freight_tables_hold_from_the_next_batch_on(
     assert (await http.put("/v1/freight-tables", json=tables)).status_code == 200
     [event] = await routed(harness, an_order())
     assert event.plans == [(1, "zto", 1200, 2)]
-    assert [(entry["version"], entry["active"]) for entry in (await http.get("/v1/policies")).json()["items"]] == [
-        (2, True),
-        (1, False),
+    assert [(entry["version"], entry["state"]) for entry in (await http.get("/v1/policies")).json()["items"]] == [
+        (2, "active"),
+        (1, "inactive"),
     ]
     assert (await http.get("/v1/freight-tables", params={"version": 1})).json()["default_row"]["days"] == 3
 
@@ -203,3 +206,144 @@ async def test_stock_that_does_not_fit_its_skus_is_parked(harness: Harness, an_o
     result = await harness.receive([an_order(places=[[1, 10, [35]]]), good])
     assert len(result.parked) == 1
     assert [event.order_id for event in result.emitted if isinstance(event, OrderRouted)] == [good.order_id]
+
+
+async def test_an_order_no_place_has_whole_is_offered_in_parcels(
+    harness: Harness, an_order: Make, a_place: Place, http: httpx.AsyncClient
+) -> None:
+    """Fails when units are told in another order than the SKUs, or a plan is kept from the record."""
+    await harness.apply([a_place(1), a_place(2)])
+    order = an_order(places=[[1, 10, [5, 0]], [2, 10, [1, 1]]], attempt=3)
+    [event] = await routed(harness, order)
+    assert event.plans == []
+    assert event.skus == order.skus
+    assert event.combined[0] == [(1, "sf", 1350, 3, [1, 0]), (2, "sf", 1350, 3, [1, 1])]
+    assert (event.progress.stage, event.progress.code, event.progress.attempt) == ("routed", "split_by_place", 3)
+    assert event.progress.params["places"] == 2
+    assert (await http.get("/v1/unroutable")).json()["items"] == []
+    told = (await http.get(f"/v1/decisions/{order.order_id}")).json()
+    assert (told["reproduced"], told["split"]["code"], told["split"]["text"]) == (
+        True,
+        "split_by_place",
+        "ships from 2 places",
+    )
+    assert told["combined"][0]["parcels"][1]["units"] == dict(zip(order.skus, [1, 1], strict=True))
+    assert told["findings"][0]["text"] == "only 2 of 3 units are there"
+    assert "?" not in "".join(finding["text"] for finding in told["findings"])
+
+
+async def test_a_forced_place_is_the_only_plan(
+    harness: Harness, an_order: Make, a_place: Place, http: httpx.AsyncClient
+) -> None:
+    await harness.apply([a_place(1), a_place(2, coverage=["99"])])
+    order = an_order(forced=2, excluded=[2])
+    [event] = await routed(harness, order)
+    assert [plan[0] for plan in event.plans] == [2]
+    told = (await http.get(f"/v1/decisions/{order.order_id}", headers={"Accept-Language": "zh"})).json()
+    assert (told["forced_place_no"], told["reproduced"]) == (2, True)
+    assert [finding["text"] for finding in told["findings"]] == ["人工指定地点", "人工指定了其他地点"]
+
+
+async def test_a_replay_under_the_same_policy_is_the_kept_decision_and_under_another_it_is_not(
+    harness: Harness, an_order: Make, a_place: Place, http: httpx.AsyncClient
+) -> None:
+    """Fails when a replay reads today's places, freight or clock, or writes anything."""
+    await harness.apply([a_place(1, handling_cost_minor=900), a_place(2, latitude=40.0)])
+    order = an_order()
+    await routed(harness, order)
+    await harness.apply([a_place(2, version=9, paused=True)])
+    harness.clock.advance(seconds=86_400)
+    path = f"/v1/decisions/{order.order_id}/replay"
+    same = (await http.post(path, json={})).json()
+    assert (same["same"], same["policy_version"], same["winner"]["place_id"]) == (True, 1, "W2")
+    kept = (await http.get(f"/v1/decisions/{order.order_id}")).json()
+    assert {name: same[name] for name in same if name != "same"} == {name: kept[name] for name in kept if name != "reproduced"}
+    nearest = {"filters": [], "criteria": ["distance"]}
+    other = (await http.post(path, json={"policy": nearest})).json()
+    assert (other["same"], other["policy_version"], other["winner"]["place_id"]) == (False, 0, "W1")
+    drafted = await http.post("/v1/policies", json={"reason": "试算", **nearest})
+    assert (drafted.status_code, drafted.json()["state"], drafted.json()["version"]) == (201, "draft", 2)
+    other = (await http.post(path, json={"policy_version": 2})).json()
+    assert (other["same"], other["policy_version"], other["winner"]["place_id"]) == (False, 2, "W1")
+    compared = (await http.post("/v1/policies/2/comparison", json={})).json()
+    assert (compared["decisions"], compared["changed"]) == (1, 1)
+    assert [change["place_nos_now"] for change in compared["changes"]] == [[1]]
+    assert compared["now"]["cost_minor"] - compared["then"]["cost_minor"] == 750
+    assert (await http.post("/v1/policies/1/comparison", json={})).json()["changed"] == 0
+    assert (await http.get("/v1/policies/active")).json()["version"] == 1
+    assert await harness.emitted() == []
+
+
+async def test_a_draft_decides_nothing_until_it_is_activated_and_the_old_one_can_come_back(
+    harness: Harness, an_order: Make, a_place: Place, http: httpx.AsyncClient
+) -> None:
+    await harness.apply([a_place(1, handling_cost_minor=900), a_place(2, latitude=40.0)])
+    await http.post("/v1/policies", json={"reason": "就近", "filters": [], "criteria": ["distance"]})
+    assert [plan[0] for plan in (await routed(harness, an_order()))[0].plans] == [2, 1]
+    activated = await http.post("/v1/policies/2/activate", json={"reason": "大促"})
+    assert (activated.status_code, activated.json()["state"]) == (200, "active")
+    assert [plan[0] for plan in (await routed(harness, an_order()))[0].plans] == [1, 2]
+    again = await http.post("/v1/policies/2/activate", json={"reason": "大促"})
+    assert (again.status_code, again.json()["code"]) == (409, "already_active")
+    assert (await http.post("/v1/policies/1/activate", json={"reason": "恢复"})).json()["state"] == "active"
+    assert [plan[0] for plan in (await routed(harness, an_order()))[0].plans] == [2, 1]
+    states = [(row["version"], row["state"]) for row in (await http.get("/v1/policies")).json()["items"]]
+    assert states == [(2, "inactive"), (1, "active")]
+    acts = (await http.get("/v1/operations/acts")).json()["items"]
+    assert [(act["act"], act["who"], act["why"]) for act in acts[:2]] == [
+        ("activate_policy", "mei", "恢复"),
+        ("activate_policy", "mei", "大促"),
+    ]
+
+
+async def test_decisions_are_listed_by_outcome_place_and_time(
+    harness: Harness, an_order: Make, a_place: Place, http: httpx.AsyncClient
+) -> None:
+    await harness.apply([a_place(1), a_place(2)])
+    single, combined = an_order(places=[[2, 9, [9, 9]]]), an_order(places=[[1, 9, [9, 0]], [2, 9, [0, 9]]])
+    stuck = an_order(places=[[1, 9, [0, 9]]])
+    for order in (single, combined, stuck):
+        await routed(harness, order)
+        harness.clock.advance(seconds=60)
+
+    async def listed(**filters: Any) -> list[str]:
+        return [row["order_id"] for row in (await http.get("/v1/decisions", params=filters)).json()["items"]]
+
+    newest_first = [str(order.order_id) for order in (stuck, combined, single)]
+    assert await listed() == newest_first
+    assert await listed(outcome="single") == [str(single.order_id)]
+    assert await listed(outcome="combined") == [str(combined.order_id)]
+    assert await listed(outcome="unroutable") == [str(stuck.order_id)]
+    assert await listed(place_id="W2") == [str(single.order_id)]
+    assert await listed(policy_version=2) == []
+    [first] = (await http.get("/v1/decisions", params={"outcome": "single"})).json()["items"]
+    assert await listed(since=first["decided_at"]) == newest_first
+    assert await listed(until=first["decided_at"]) == [str(single.order_id)]
+
+
+async def test_old_decisions_go_and_young_ones_stay(
+    harness: Harness, an_order: Make, a_place: Place, http: httpx.AsyncClient
+) -> None:
+    """Fails when the purge forgets to arm itself again, or takes what is still wanted."""
+    await harness.apply([a_place(1), a_place(2)])
+    old, young = an_order(), an_order()
+    await routed(harness, old)
+    harness.clock.advance(seconds=50 * 86_400)
+    await routed(harness, young)
+    async with harness.runtime.work() as work:
+        work.add_tasks([NewTask(PURGE, "all", work.now)])
+    for days, left in ((0, [young, old]), (41, [young]), (50, [])):
+        harness.clock.advance(seconds=days * 86_400)
+        assert await harness.run_due_tasks(PURGE) == 1
+        rows = (await http.get("/v1/decisions")).json()["items"]
+        assert [row["order_id"] for row in rows] == [str(order.order_id) for order in left]
+
+
+async def test_an_offer_that_cannot_be_meant_is_parked(harness: Harness, an_order: Make, a_place: Place) -> None:
+    """Units would be counted as those of another SKU, or one place's goods twice."""
+    await harness.apply([a_place(1), a_place(2)])
+    twice = an_order(places=[[1, 10, [9, 9]], [1, 10, [9, 9]]])
+    other = an_order(skus=["DRESS01-RED-M", "NEVER-ORDERED"])
+    less = an_order(skus=["DRESS01-RED-M"], places=[[1, 10, [9]]])
+    result = await harness.receive([twice, other, less])
+    assert (len(result.parked), result.emitted) == (3, [])

@@ -1,6 +1,6 @@
 """Which place ships, and why not the others."""
 
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -20,9 +20,11 @@ from router.domain import (
     Place,
     Plan,
     Policy,
+    cheapest_flip,
     decide,
     runner_up_gap,
 )
+from router.domain.place import CHINA
 
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)  # Tuesday noon in China.
 ROW = FreightRow(first_weight_grams=1000, first_price_minor=800, step_weight_grams=500, step_price_minor=150, days=2)
@@ -48,7 +50,16 @@ def a_place(place_no: int, **changes: Any) -> Place:
 
 
 def a_need(**changes: Any) -> Need:
-    facts: dict[str, Any] = {"region_code": "310104", "latitude": 31.17, "longitude": 121.43, "weight_grams": 1000}
+    """One unit of one SKU, one kilogram."""
+    facts: dict[str, Any] = {
+        "region_code": "310104",
+        "latitude": 31.17,
+        "longitude": 121.43,
+        "skus": ("A",),
+        "wanted": (1,),
+        "weights_grams": (changes.pop("weight_grams", 1000),),
+        "values_minor": (1000,),
+    }
     return Need(**(facts | changes))
 
 
@@ -57,7 +68,7 @@ def a_network(*places: Place, policy: Policy | None = None, freight: FreightTabl
 
 
 def candidates_of(*place_nos: int) -> list[Candidate]:
-    return [Candidate(place_no, 10, 5) for place_no in place_nos]
+    return [(place_no, 10, [6]) for place_no in place_nos]
 
 
 def verdicts(decision: Decision) -> list[str]:
@@ -84,7 +95,7 @@ def test_a_place_that_cannot_ship_is_named_with_its_reason(changes: dict[str, An
 
 def test_capacity_stock_and_earlier_refusals_exclude() -> None:
     network = a_network(a_place(1), a_place(2), a_place(3), policy=Policy(version=1, min_stock_after_pick=3))
-    offered = [Candidate(1, 0, 9), Candidate(2, 1, 2), Candidate(3, 1, 3), Candidate(4, 1, 9)]
+    offered: list[Candidate] = [(1, 0, [10]), (2, 1, [3]), (3, 1, [4]), (4, 1, [10])]
     assert verdicts(decide(a_need(), offered, network, now=NOW)) == [
         "capacity_full",
         "stock_too_low_after_pick",
@@ -97,7 +108,7 @@ def test_capacity_stock_and_earlier_refusals_exclude() -> None:
 def test_a_filter_that_is_off_excludes_nobody() -> None:
     policy = Policy(version=1, filters=frozenset(), min_stock_after_pick=3)
     network = a_network(a_place(1, coverage=frozenset({"99"})), policy=policy)
-    assert verdicts(decide(a_need(), [Candidate(1, 0, 0)], network, now=NOW)) == ["eligible"]
+    assert verdicts(decide(a_need(), [(1, 0, [1])], network, now=NOW)) == ["eligible"]
 
 
 def test_coverage_takes_prefixes_of_any_length() -> None:
@@ -125,18 +136,28 @@ def test_the_longest_destination_prefix_wins_then_the_longest_origin() -> None:
         return FreightRow(**(_fields(ROW) | {"origin_prefix": origin, "destination_prefix": destination}))
 
     tables = FreightTables(1, {"sf": [row("", ""), row("3301", "31"), row("33", "31"), row("", "3101"), row("44", "310104")]})
-    found = tables.find_row("sf", "330106", "310104")
-    assert found is not None
-    assert (found.origin_prefix, found.destination_prefix) == ("", "3101")
-    found = tables.find_row("sf", "330106", "310204")
-    assert found is not None
-    assert (found.origin_prefix, found.destination_prefix) == ("3301", "31")
+    [found] = tables.services("sf", "330106", "310104")
+    assert (found.row.origin_prefix, found.row.destination_prefix) == ("", "3101")
+    [found] = tables.services("sf", "330106", "310204")
+    assert (found.row.origin_prefix, found.row.destination_prefix) == ("3301", "31")
 
 
 def test_a_carrier_without_a_table_reaches_nobody_unless_there_is_a_default_row() -> None:
-    assert FreightTables(1, {"sf": [ROW]}).find_row("yto", "330106", "310104") is None
-    assert FreightTables(1, {"sf": []}, ROW).find_row("sf", "330106", "310104") is None
-    assert FreightTables(1, {}, ROW).find_row("yto", "330106", "310104") is ROW
+    assert FreightTables(1, {"sf": [ROW]}).services("yto", "330106", "310104") == []
+    assert FreightTables(1, {"sf": []}, ROW).services("sf", "330106", "310104") == []
+    assert [service.row for service in FreightTables(1, {}, ROW).services("yto", "330106", "310104")] == [ROW]
+
+
+def test_a_weight_band_prices_its_own_parcels_and_nothing_heavier_goes() -> None:
+    """Fails when a band's limit is read as its beginning, or the heaviest band takes everything."""
+    light = FreightRow(**(_fields(ROW) | {"max_weight_grams": 1000, "first_price_minor": 500}))
+    heavy = FreightRow(**(_fields(ROW) | {"max_weight_grams": 3000, "first_price_minor": 900}))
+    network = a_network(a_place(1), freight=FreightTables(1, {"sf": [heavy, light]}))
+    prices = {}
+    for grams in (0, 1000, 1001, 3000, 3001):
+        decision = decide(a_need(weight_grams=grams), candidates_of(1), network, now=NOW)
+        prices[grams] = decision.plans[0].cost_minor if decision.plans else verdicts(decision)[0]
+    assert prices == {0: 500, 1000: 500, 1001: 1050, 3000: 1500, 3001: "no_carrier_reaches"}
 
 
 @pytest.mark.parametrize(
@@ -202,6 +223,85 @@ def test_nothing_offered_is_a_decision_without_plans() -> None:
     assert decide(a_need(), [], a_network(), now=NOW).plans == ()
 
 
+def test_a_place_that_would_send_it_too_late_is_out_where_the_policy_asks() -> None:
+    """Fails when the deadline is compared in UTC: 16:30 UTC is half past midnight in China, a day later."""
+    network = a_network(a_place(1), a_place(2, cut_off=time(11)))
+    tonight = datetime(2026, 11, 24, 15, 30, tzinfo=UTC)
+    decision = decide(a_need(ship_before=tonight), candidates_of(1, 2), network, now=NOW)
+    assert verdicts(decision) == ["eligible", "leaves_too_late"]
+    tomorrow = datetime(2026, 11, 24, 16, 30, tzinfo=UTC)
+    assert verdicts(decide(a_need(ship_before=tomorrow), candidates_of(1, 2), network, now=NOW)) == ["eligible", "eligible"]
+    careless = a_network(a_place(2, cut_off=time(11)), policy=Policy(version=1, filters=frozenset({"coverage"})))
+    assert verdicts(decide(a_need(ship_before=tonight), candidates_of(2), careless, now=NOW)) == ["eligible"]
+
+
+def test_a_place_a_person_chose_is_asked_for_nothing_but_goods_and_an_open_door() -> None:
+    """Fails when a policy's filter, or the order's earlier refusals, stand above a person."""
+    closed = {"coverage": frozenset({"99"}), "working_weekdays": frozenset(), "ships": False}
+    network = a_network(
+        a_place(1, **closed),
+        a_place(2),
+        a_place(3, paused=True),
+        a_place(4, deleted=True),
+        a_place(5, carriers=()),
+        a_place(6, carriers=("zto",)),
+        policy=Policy(version=1, min_stock_after_pick=9),
+        freight=FreightTables(1, {"zto": []}, ROW),
+    )
+    need = a_need(forced=1, excluded=frozenset({1}))
+    decision = decide(need, [(1, 0, [1]), (2, 9, [90])], network, now=NOW)
+    assert verdicts(decision) == ["place_forced", "other_place_forced"]
+    assert decision.plans == (Plan(1, "sf", 800, 2),)
+    assert decide(need, [(1, 0, [0])], network, now=NOW).split_verdict == "split_forbidden"
+    for forced, verdict in ((3, "place_paused"), (4, "place_gone"), (5, "no_carrier_reaches"), (9, "place_unknown")):
+        assert verdicts(decide(a_need(forced=forced), candidates_of(forced), network, now=NOW)) == [verdict]
+    # No table reaches the region: the place's own carrier goes all the same, at a price to be found out.
+    assert decide(a_need(forced=6), candidates_of(6), network, now=NOW).plans == (Plan(6, "zto", 0, 0),)
+
+
+def test_inside_a_band_the_next_criterion_decides() -> None:
+    dear_near, cheap_far = a_place(1, handling_cost_minor=90, latitude=31.17, longitude=121.43), a_place(2)
+    for width, winner in ((1, 2), (1000, 1)):
+        policy = Policy(version=1, criteria=("landed_cost", "distance"), bands={"landed_cost": width})
+        decision = decide(a_need(), candidates_of(1, 2), a_network(dear_near, cheap_far, policy=policy), now=NOW)
+        assert decision.plans[0].place_no == winner
+
+
+@given(
+    costs=st.lists(st.integers(0, 30), min_size=2, max_size=4),
+    near=st.integers(0, 3),
+    band=st.integers(1, 7),
+    criteria=st.permutations(["landed_cost", "priority"]).flatmap(lambda names: st.sampled_from([names, names[:1]])),
+)
+def test_the_flip_is_the_smallest_saving_that_changes_the_winner(
+    costs: list[int], near: int, band: int, criteria: list[str]
+) -> None:
+    """Fails when bands, ties or a criterion before cost are forgotten."""
+    free = FreightRow(**(_fields(ROW) | {"first_price_minor": 0}))
+    policy = Policy(version=1, criteria=tuple(criteria), bands={"landed_cost": band})
+
+    def winner(given_costs: list[int]) -> int:
+        places = [
+            a_place(number, handling_cost_minor=cost, priority=int(number == near))
+            for number, cost in enumerate(given_costs, start=1)
+        ]
+        network = a_network(*places, policy=policy, freight=FreightTables(1, {}, free))
+        made.append(decide(a_need(), candidates_of(*range(1, len(given_costs) + 1)), network, now=NOW))
+        return made[-1].plans[0].place_no
+
+    made: list[Decision] = []
+    best = winner(costs)
+    flip = cheapest_flip(made[0], policy)
+    savings = [
+        (saving, number)
+        for number, cost in enumerate(costs, start=1)
+        if number != best
+        for saving in range(cost + 1)
+        if winner([*costs[: number - 1], cost - saving, *costs[number:]]) == number
+    ]
+    assert (None if flip is None else (flip.cheaper_by_minor, flip.place_no)) == min(savings, default=None)
+
+
 def _fields(row: FreightRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in FreightRow.__dataclass_fields__}
 
@@ -238,7 +338,8 @@ policies = st.builds(
     Policy,
     version=st.just(1),
     filters=st.frozensets(st.sampled_from(FILTERS)),
-    criteria=st.permutations(CRITERIA).flatmap(lambda order: st.integers(1, 4).map(lambda n: tuple(order[:n]))),
+    criteria=st.permutations(CRITERIA).flatmap(lambda order: st.integers(1, 5).map(lambda n: tuple(order[:n]))),
+    bands=st.dictionaries(st.sampled_from(CRITERIA), st.integers(1, 3)),
     min_stock_after_pick=st.integers(0, 3),
 )
 
@@ -246,19 +347,24 @@ policies = st.builds(
 def by_brute_force(need: Need, candidates: list[Candidate], network: Network, now: datetime) -> list[Plan]:
     """The rules once more, as naively as can be: all services of all places, filtered, then compared pair by pair."""
     policy, plans = network.policy, []
-    for candidate in candidates:
-        place = network.places.get(candidate.place_no)
+    for place_no, capacity_left, free in candidates:
+        place = network.places.get(place_no)
         if place is None or place.deleted or place.paused or not place.ships or place.place_no in need.excluded:
             continue
         if "coverage" in policy.filters and not any(need.region_code.startswith(prefix) for prefix in place.coverage):
             continue
-        if "capacity" in policy.filters and candidate.capacity_left <= 0:
+        if "capacity" in policy.filters and capacity_left <= 0:
             continue
-        if "stock_after_pick" in policy.filters and candidate.stock_after_pick < policy.min_stock_after_pick:
+        keep = policy.min_stock_after_pick if "stock_after_pick" in policy.filters else 0
+        if any(here - wanted < keep for here, wanted in zip(free, need.wanted, strict=True)):
             continue
         wait = place.days_to_dispatch(now)
         if wait is None:
             continue
+        if "ship_before" in policy.filters and need.ship_before is not None:
+            leaves_on = (now.astimezone(CHINA) + timedelta(days=wait)).date()
+            if leaves_on > need.ship_before.astimezone(CHINA).date():
+                continue
         services = []
         for carrier in place.carriers:
             fitting = [
@@ -276,7 +382,7 @@ def by_brute_force(need: Need, candidates: list[Candidate], network: Network, no
                     for o in fitting
                 )
             ]
-            services += [(row.price_minor(need.weight_grams), row.days, carrier) for row in longest[:1]]
+            services += [(row.price_minor(sum(need.weights_grams)), row.days, carrier) for row in longest[:1]]
         if not services:
             continue
         wished = [service for service in services if service[2] == need.wanted_carrier]
@@ -284,13 +390,14 @@ def by_brute_force(need: Need, candidates: list[Candidate], network: Network, no
         assert need.latitude is not None
         assert need.longitude is not None
         values = {
+            "parcels": 1,
             "landed_cost": price + place.handling_cost_minor,
             "promised_days": wait + transit,
             "distance": place.distance_metres(need.latitude, need.longitude),
             "priority": place.priority,
         }
         plan = Plan(place.place_no, carrier, values["landed_cost"], values["promised_days"])
-        plans.append(([values[criterion] for criterion in policy.criteria], plan))
+        plans.append(([values[name] // policy.bands.get(name, 1) for name in policy.criteria], plan))
     ranked: list[Plan] = []
     while plans:
         best = plans[0]
@@ -314,12 +421,16 @@ def by_brute_force(need: Need, candidates: list[Candidate], network: Network, no
         region_code=regions,
         weight_grams=st.integers(0, 5000),
         wanted_carrier=st.one_of(st.none(), carriers),
+        wanted=st.tuples(st.integers(1, 2)),
+        ship_before=st.one_of(
+            st.none(), st.integers(0, 9).map(lambda days: datetime(2026, 11, 21, 20, tzinfo=UTC) + timedelta(days))
+        ),
         excluded=st.frozensets(st.integers(1, 6), max_size=2),
     ),
     offered=st.lists(
-        st.builds(Candidate, st.integers(1, 7), st.integers(0, 2), st.integers(0, 4)),
+        st.tuples(st.integers(1, 7), st.integers(0, 2), st.integers(0, 5).map(lambda units: (units,))),
         max_size=7,
-        unique_by=lambda candidate: candidate.place_no,
+        unique_by=lambda candidate: candidate[0],
     ),
     now=st.datetimes(datetime(2026, 11, 20), datetime(2026, 11, 30)).map(lambda moment: moment.replace(tzinfo=UTC)),  # noqa: DTZ001
 )
@@ -330,6 +441,8 @@ def test_the_ranking_is_what_brute_force_finds(
     network = a_network(*known, policy=policy, freight=tables)
     decision = decide(need, offered, network, now=now)
     assert list(decision.plans) == by_brute_force(need, offered, network, now)
-    assert [finding.place_no for finding in decision.findings] == [candidate.place_no for candidate in offered]
+    assert [finding.place_no for finding in decision.findings] == [place_no for place_no, _, _ in offered]
+    shuffled = decide(need, offered[::-1], network, now=now)
+    assert (shuffled.plans, shuffled.combined) == (decision.plans, decision.combined)
     # Lanes that were kept give the same answer as lanes worked out.
     assert decide(need, offered, network, now=now) == decision

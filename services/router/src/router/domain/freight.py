@@ -1,13 +1,18 @@
-"""What a carrier charges and how long it takes, from where to where."""
+"""What a carrier charges and how long it takes, from where to where, for how heavy a parcel."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreightRow:
     origin_prefix: str = ""
     destination_prefix: str = ""
+    max_weight_grams: int | None = None
+    """Heavier parcels take the next band of the same prefixes, or do not go at all. None: however heavy."""
     first_weight_grams: int
     first_price_minor: int
     step_weight_grams: int
@@ -22,6 +27,15 @@ class FreightRow:
         return self.first_price_minor + -(-over // self.step_weight_grams) * self.step_price_minor
 
 
+class Service(NamedTuple):
+    """A carrier on one lane, for parcels of one weight band."""
+
+    carrier: str
+    row: FreightRow
+    over_grams: int
+    up_to_grams: int
+
+
 @dataclass(frozen=True, slots=True)
 class FreightTables:
     """One table per carrier. The longest destination prefix wins, among equals the longest origin prefix."""
@@ -31,13 +45,46 @@ class FreightTables:
     default_row: FreightRow | None = None
     """For carriers that have no table at all; None: such a carrier reaches nobody."""
 
-    def find_row(self, carrier: str, origin: str, destination: str) -> FreightRow | None:
-        """None: the carrier does not go there from here."""
+    def services(self, carrier: str, origin: str, destination: str) -> list[Service]:
+        """One per weight band, lightest first; none: the carrier does not go there from here."""
         table = self.rows.get(carrier)
         if table is None:
-            return self.default_row
+            default = self.default_row
+            return [] if default is None else [Service(carrier, default, -1, _limit(default))]
         # Asked once per lane (the answer is kept there), so a scan is good enough.
-        matching = (
+        matching = [
             row for row in table if destination.startswith(row.destination_prefix) and origin.startswith(row.origin_prefix)
-        )
-        return max(matching, key=lambda row: (len(row.destination_prefix), len(row.origin_prefix)), default=None)
+        ]
+        longest = max(map(_specificity, matching), default=(0, 0))
+        bands = sorted((row for row in matching if _specificity(row) == longest), key=_limit)
+        over = -1
+        services = []
+        for row in bands:
+            services.append(Service(carrier, row, over, _limit(row)))
+            over = _limit(row)
+        return services
+
+
+def best_service(services: Sequence[Service], weight_grams: int, wanted: str | None) -> tuple[int, int, str] | None:
+    """Price, days in transit and carrier: the buyer's where the place has it, else the cheapest, then the fastest.
+
+    None: no carrier takes so heavy a parcel.
+    """
+    offers = [
+        (row.price_minor(weight_grams), row.days, carrier)
+        for carrier, row, over, up_to in services
+        if over < weight_grams <= up_to
+    ]
+    if wanted is not None:
+        for offer in offers:
+            if offer[2] == wanted:
+                return offer
+    return min(offers, default=None)
+
+
+def _specificity(row: FreightRow) -> tuple[int, int]:
+    return len(row.destination_prefix), len(row.origin_prefix)
+
+
+def _limit(row: FreightRow) -> int:
+    return NO_LIMIT if row.max_weight_grams is None else row.max_weight_grams

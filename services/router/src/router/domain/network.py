@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from router.domain.freight import FreightRow, FreightTables
+from router.domain.freight import FreightTables, Service
 from router.domain.place import Place
 from router.domain.policy import Policy
 
@@ -24,8 +24,8 @@ class Lane(NamedTuple):
     covered: bool
     distance_metres: int
     """0 where the destination's centre is unknown: then distance decides nothing."""
-    services: tuple[tuple[str, FreightRow], ...]
-    """The place's carriers that go there."""
+    services: tuple[Service, ...]
+    """The place's carriers that go there, by weight band."""
 
 
 @dataclass(slots=True)
@@ -43,6 +43,10 @@ class Network:
     def of(cls, places: Iterable[Place], freight: FreightTables, policy: Policy) -> "Network":
         return cls({place.place_no: place for place in places}, freight, policy)
 
+    def under(self, policy: Policy) -> "Network":
+        """The same places and freight under another policy, for a decision made on trial."""
+        return Network(self.places, self.freight, policy)
+
     def lanes_to(self, region_code: str, latitude: float | None, longitude: float | None) -> dict[int, Lane]:
         """The lanes known so far, by place_no; `add_lane` adds one."""
         key = (region_code, latitude, longitude)
@@ -58,9 +62,7 @@ class Network:
         self, lanes: dict[int, Lane], place: Place, region_code: str, latitude: float | None, longitude: float | None
     ) -> Lane:
         services = (
-            (carrier, row)
-            for carrier in place.carriers
-            if (row := self.freight.find_row(carrier, place.region_code, region_code)) is not None
+            service for carrier in place.carriers for service in self.freight.services(carrier, place.region_code, region_code)
         )
         lane = Lane(
             place,

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from router.domain.decision import Candidate, Decision, Finding, Need, Plan, decide
+from router.domain.decision import Decision, Finding, decide
+from router.domain.need import Candidate, Need, Parcel, Plan
 from router.domain.network import Network
 
 FORMAT = 1
@@ -29,14 +30,20 @@ def write_record(need: Need, candidates: Sequence[Candidate], decision: Decision
                 need.region_code,
                 need.latitude,
                 need.longitude,
-                need.weight_grams,
+                need.skus,
+                need.wanted,
+                need.weights_grams,
+                need.values_minor,
                 need.wanted_carrier,
                 need.pick_up_place_id,
                 sorted(need.excluded),
+                need.forced,
+                None if need.ship_before is None else need.ship_before.isoformat(),
             ],
-            # A finding repeats the candidate's place_no; the candidate's other two numbers follow it.
-            [(*finding, candidate[1], candidate[2]) for finding, candidate in zip(decision.findings, candidates, strict=True)],
+            # A finding repeats the candidate's place_no; what else the candidate tells follows it.
+            [(*finding, left, *free) for finding, (_, left, free) in zip(decision.findings, candidates, strict=True)],
             [plan.place_no for plan in decision.plans],
+            [decision.split_verdict, decision.parcels, decision.combined],
         ],
         ensure_ascii=False,
         separators=(",", ":"),
@@ -44,7 +51,8 @@ def write_record(need: Need, candidates: Sequence[Candidate], decision: Decision
 
 
 def read_record(text: str, *, policy_version: int, freight_version: int) -> Record:
-    _, (region, latitude, longitude, weight, carrier, pick_up, excluded), rows, ranking = json.loads(text)
+    _, need, rows, ranking, (split_verdict, parcels, combined) = json.loads(text)
+    region, latitude, longitude, skus, wanted, weights, values, carrier, pick_up, excluded, forced, ship_before = need
     findings = tuple(Finding(*row[:8]) for row in rows)
     by_place = {finding.place_no: finding for finding in findings}
     ranked = (by_place[place_no] for place_no in ranking)
@@ -53,17 +61,25 @@ def read_record(text: str, *, policy_version: int, freight_version: int) -> Reco
             region_code=region,
             latitude=latitude,
             longitude=longitude,
-            weight_grams=weight,
+            skus=tuple(skus),
+            wanted=tuple(wanted),
+            weights_grams=tuple(weights),
+            values_minor=tuple(values),
             wanted_carrier=carrier,
             pick_up_place_id=pick_up,
             excluded=frozenset(excluded),
+            forced=forced,
+            ship_before=None if ship_before is None else datetime.fromisoformat(ship_before),
         ),
-        tuple(Candidate(row[0], row[8], row[9]) for row in rows),
+        tuple((row[0], row[8], row[9:]) for row in rows),
         Decision(
             policy_version,
             freight_version,
             findings,
             tuple(Plan(best.place_no, best.carrier, best.cost_minor, best.promised_days) for best in ranked),
+            tuple(tuple(Parcel(no, by, cost, days, tuple(units)) for no, by, cost, days, units in plan) for plan in combined),
+            split_verdict,
+            parcels,
         ),
     )
 
