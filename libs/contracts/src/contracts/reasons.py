@@ -203,6 +203,13 @@ REASONS: dict[str, Reason] = {
     "discount_exceeds_price": Reason("discounts exceed the list price", "优惠超过标价"),
     "cancel_restored": Reason("{by} withdrew the cancel before it was sent on", "{by} 在下发前撤回取消"),
     "part_shipped": Reason("{shipped} of {parts} parts have left", "{parts} 个包裹中已发出 {shipped} 个"),
+    "goods_received": Reason("goods received", "到货入库"),
+    "goods_damaged": Reason("damaged, not for sale", "商品残损，不可销售"),
+    "goods_repaired": Reason("for sale again", "商品恢复可售"),
+    "goods_scrapped": Reason("thrown away", "商品报废"),
+    "stock_transferred": Reason("moved between places", "库存调拨"),
+    "transfer_difference": Reason("received other than sent", "调拨收发差异"),
+    "wms_snapshot": Reason("set to the WMS's own count", "按仓储系统快照更正"),
 }
 
 
