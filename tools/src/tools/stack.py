@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import fcntl
 import io
+import json
 import os
 import secrets
 import shutil
@@ -66,6 +67,8 @@ PORT_STEP = 10
 PORT_BLOCKS = 90
 READY_SECONDS = 90.0  # Six interpreters start at once on two cores.
 MIGRATE_SECONDS = 120.0
+WMS = "wms"
+WMS_SECRET = "OMS_WMS_SECRET"  # noqa: S105  a name
 ORDER_PARTITIONS = 4  # One small machine: fewer partitions mean bigger batches and half the broker's cost.
 STEPS = 5
 """How many numbered steps a start shows; a caller's own come after them."""
@@ -97,6 +100,7 @@ class Stack:
 
     ``env`` gives settings per service: ``{"ledger": {"OMS_LEDGER_X": "1"}, "*": {…}}``; ``roles`` the role of a service's
     first process (``all``); ``replicas`` how many processes it has: those after the first are workers (`inventory-2`, …).
+    ``demo_wms`` brings a WMS of its own (`tools.wms`, at ``wms_url``; fulfillment knows its secret as ``demo``).
     ``clean=False`` keeps data and logs of the last run; ``durable=False`` spares Postgres its fsync, for tests.
     A crash cancels the task that entered, and leaving then raises it; a task that is done (a test fixture's) is told by
     `check`.
@@ -116,6 +120,7 @@ class Stack:
         env: Mapping[str, Mapping[str, str]] | None = None,
         roles: Mapping[str, Role] | None = None,
         replicas: Mapping[str, int] | None = None,
+        demo_wms: bool = False,
         folder: Path | None = None,
         handle_signals: bool = True,
         ready_seconds: float = READY_SECONDS,
@@ -130,6 +135,7 @@ class Stack:
         self.read_only_database_urls: dict[str, str] = {}
         self.admin_database_url = ""
         self.keys: dict[str, str] = {}
+        self.wms_url = ""
         self.members: dict[str, Member] = {}
         self.postgres: LocalPostgres | None = None
         self.kafka: LocalKafka | None = None
@@ -140,6 +146,9 @@ class Stack:
         self._env = env or {}
         self._roles = roles or {}
         self._replicas = replicas or {}
+        self._demo_wms = demo_wms
+        self._wms: Child | None = None
+        self._wms_port = 0
         self._signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if handle_signals else ()
         self._ready_seconds = ready_seconds
         self._locks = contextlib.ExitStack()
@@ -212,6 +221,8 @@ class Stack:
             await self.postgres.start()
         elif name == "kafka" and self.kafka is not None:
             await self.kafka.start()
+        elif name == WMS:
+            await self._start_wms()
         else:
             member = self.members[name]
             await asyncio.to_thread(self._spawn, member)
@@ -245,6 +256,8 @@ class Stack:
             self._monitor = asyncio.create_task(self._watch_for_crashes())
             with terminal.step("Services") as step:
                 await self._start_services()
+                if self._demo_wms:
+                    await self._start_wms()
                 step.done = f"{len(self.members)} service processes ready"
         except BaseException:
             self._stopping = True  # Ends a download, which is no asyncio matter.
@@ -349,6 +362,23 @@ class Stack:
         await asyncio.to_thread(self._write_state)
         await self._wait_ready(list(self.members.values()))
 
+    async def _start_wms(self) -> None:
+        self._wms_port = self._wms_port or free_ports(1)[0]
+        self.wms_url = f"http://{LOOPBACK}:{self._wms_port}"
+        arguments = ["--port", str(self._wms_port), "--oms-url", self.urls["fulfillment"], "--secret-env", WMS_SECRET]
+        self._wms = await asyncio.to_thread(
+            spawn,
+            WMS,
+            [sys.executable, "-m", "tools.wms", *arguments],
+            log_path=self.log_folder / "wms.log",
+            watchdog=self._watchdog,
+            tier=3,
+            env=dict(os.environ) | self._secrets[WMS],
+        )
+        await asyncio.to_thread(self._write_state)
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            await self._wait_answer(client, WMS, self._wms, f"{self.wms_url}/dials")
+
     def _take_ports(self) -> list[int]:
         """Take 8001-8006, or the next block that is free; the lock keeps two starting stacks apart."""
         for block in range(PORT_BLOCKS):
@@ -381,6 +411,8 @@ class Stack:
         # Another service's settings are none of its business, secrets least of all.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(others)}
         environment = self._secrets.get(service, {}) | environment
+        if service == "fulfillment" and self._demo_wms:
+            environment["OMS_FULFILLMENT_WMS_SECRETS"] = json.dumps({"demo": self._secrets[WMS][WMS_SECRET]})
         # Unbuffered, so that the last lines of a process that was killed are in its log.
         environment |= {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
         environment |= {_prefix(service) + name: value for name, value in settings.items()}
@@ -392,23 +424,25 @@ class Stack:
             await asyncio.gather(*(self._wait_member(client, member) for member in members))
 
     async def _wait_member(self, client: httpx.AsyncClient, member: Member) -> None:
+        await self._wait_answer(client, member.name, member.child, f"{member.url}/readyz")
+
+    async def _wait_answer(self, client: httpx.AsyncClient, name: str, child: Child | None, url: str) -> None:
         deadline = time.monotonic() + self._ready_seconds
         answer = "no answer"
         while True:
-            if member.child is not None:
-                member.child.raise_if_ended()
+            if child is not None:
+                child.raise_if_ended()
             try:
-                response = await client.get(f"{member.url}/readyz")
+                response = await client.get(url)
                 if response.is_success:
                     return
                 answer = f"{response.status_code} {response.text[:2000]}"
             except httpx.HTTPError as error:
                 answer = repr(error)
             if time.monotonic() > deadline:
-                tail = await asyncio.to_thread(log_tail, self.log_folder / f"{member.name}.log")
+                tail = await asyncio.to_thread(log_tail, self.log_folder / f"{name}.log")
                 raise StackError(
-                    f"{member.name} was not ready within {self._ready_seconds:g} s; /readyz: {answer}\n"
-                    f"the end of its log:\n{tail}"
+                    f"{name} was not ready within {self._ready_seconds:g} s; {url} says: {answer}\nthe end of its log:\n{tail}"
                 )
             await asyncio.sleep(0.1)
 
@@ -479,6 +513,7 @@ class Stack:
         children = {name: member.child for name, member in self.members.items()}
         children["postgres"] = self.postgres.child if self.postgres else None
         children["kafka"] = self.kafka.child if self.kafka else None
+        children[WMS] = self._wms
         return {name: child for name, child in children.items() if child is not None}
 
     def _write_state(self, **replaced: Record | None) -> None:
@@ -487,6 +522,8 @@ class Stack:
             ports["postgres"] = self.postgres.port
         if self.kafka is not None:
             ports["kafka"] = self.kafka.port
+        if self._wms is not None:
+            ports[WMS] = self._wms_port
         services = {
             service: {
                 "url": self.urls.get(service),

@@ -34,6 +34,7 @@ SECRETS: dict[str, tuple[str, ...]] = {
     "router": ("SEAL_KEY",),
     "fulfillment": ("RECEIVER_KEK", "SEAL_KEY"),
     "ledger": ("SEAL_KEY",),
+    "wms": ("SECRET",),
 }
 SHARED_SECRETS = frozenset({"RECEIVER_KEK"})
 SECRET_BYTES = 32

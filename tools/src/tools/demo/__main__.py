@@ -14,6 +14,7 @@ from typing import Any
 from tools.broker_jars import JarError
 from tools.client import ApiError, Clients
 from tools.coherence import CHECKS, Outcome, drained, open_sources, run_checks
+from tools.demo.after_sales import AfterSales
 from tools.demo.feed import send_over_http, send_over_kafka, send_refused
 from tools.demo.report import counted, story, summary
 from tools.demo.script import (
@@ -53,6 +54,7 @@ class Demo:
         self._oms = oms
         self._terminal = terminal
         self._script: Script = write_script()
+        self._after_sales = AfterSales(oms, self._script, wms_url=stack.wms_url, detail=self._detail, intended=self._intended)
 
     async def run(self) -> list[Outcome]:
         terminal = self._terminal
@@ -64,6 +66,9 @@ class Demo:
         with terminal.step("Trouble on purpose") as step:
             await self._trouble()
             step.done = "trouble ended as intended"
+        with terminal.step("Cancels, changes, returns") as step:
+            await self._after_sales.run()
+            step.done = "each was caught at its stage"
         with terminal.step("Draining") as step:
             await self._drain()
             step.done = "everything drained"
@@ -86,6 +91,7 @@ class Demo:
         entry = {"kind": "phone", "token": tokens["phone_token"]}
         await oms.post("audit", "/v1/blacklist", {"reason": "refused three parcels", "entries": [entry]})
         await wait_for_places(oms)
+        await self._after_sales.seed()
 
     async def _feed(self) -> str:
         script, topic = self._script, f"{self._stack.topic_prefix}channel.orders"
@@ -233,8 +239,8 @@ class Demo:
 
 async def _run(terminal: Terminal, *, keep: bool) -> int:
     env = {"fulfillment": {"OMS_FULFILLMENT_DELIVERY_SECONDS": DELIVERY_SECONDS}}
-    terminal.add_steps(5)
-    async with Stack(NAME, clean=True, terminal=terminal, env=env) as stack:
+    terminal.add_steps(6)
+    async with Stack(NAME, clean=True, terminal=terminal, env=env, demo_wms=True) as stack:
         async with Clients(stack.urls, stack.keys["admin"]) as oms:
             outcomes = await Demo(stack, oms, terminal).run()
         failed = [outcome for outcome in outcomes if not outcome.holds]

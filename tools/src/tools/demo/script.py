@@ -19,6 +19,12 @@ LATE_ORDERS = 4
 OUT_OF_STOCK = GOODS[20]
 """Never received anywhere at first; some units arrive while the demo runs."""
 OUT_OF_STOCK_ORDERS = 3
+AT_WMS = Good("TEA21-ZJ100", "紫笋茶 100 克", "food", 9900, 3900, 180)
+"""In stock at the third party's warehouse alone."""
+ONE_PLACE = Good("CUP22-350", "旅行茶具", "home", 12900, 4300, 620)
+"""In stock at one place."""
+NEVER_THERE = Good("WATCH23-BLK", "运动手表 黑", "digital", 89900, 41000, 120)
+"""Announced, sold, and never received."""
 BLACKLISTED_PHONE = "13900001111"
 UNITS_AT_WAREHOUSES = 900
 UNITS_AT_STORES = 60
@@ -37,6 +43,8 @@ class Script:
     out_of_stock: list[dict[str, Any]] = field(default_factory=list)
     held: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """By kind of hold."""
+    cancels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Orders that are cancelled, changed or taken back, by what becomes of them."""
     refused: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By reason code."""
 
@@ -60,6 +68,9 @@ def write_script(now: datetime | None = None) -> Script:
     script.scarce = [script.add(_of(maker, "douyin", SCARCE)) for _ in range(SCARCE_ORDERS)]
     script.out_of_stock = [script.add(_of(maker, "jd", OUT_OF_STOCK)) for _ in range(OUT_OF_STOCK_ORDERS)]
     script.held = {kind: [script.add(order) for order in orders] for kind, orders in _held(maker).items()}
+    script.cancels = _cancels(maker)
+    for name in ("held", "backordered", "moved"):
+        script.add(script.cancels[name])
     script.refused = _refused(maker)
     return script
 
@@ -84,6 +95,21 @@ def _held(maker: OrderMaker) -> dict[str, list[dict[str, Any]]]:
         "blacklist": [maker.order("wechat_shop", receiver=blacklisted)],
         "amount": [_of(maker, "taobao", coat, 8), _of(maker, "taobao", coat, 10)],
         "quantity": [_of(maker, "pdd", socks, 40)],
+    }
+
+
+def _cancels(maker: OrderMaker) -> dict[str, dict[str, Any]]:
+    socks = next(good for good in GOODS if good.sku_id == "SOCK02-WHT")
+    coat = next(good for good in GOODS if good.sku_id == "COAT01-BLK-L")
+    return {
+        "held": _of(maker, "wechat_shop", socks, 30),
+        "backordered": _of(maker, "wechat_shop", NEVER_THERE),
+        "moved": _of(maker, "wechat_shop", coat, 7),
+        # These are sent when their turn has come, for their goods or places are made ready then.
+        "at_wms": _of(maker, "wechat_shop", AT_WMS, 2),
+        "part_at_wms": _of(maker, "wechat_shop", AT_WMS, 3),
+        "reserved": _of(maker, "wechat_shop", ONE_PLACE),
+        "opened": _of(maker, "wechat_shop", ONE_PLACE),
     }
 
 

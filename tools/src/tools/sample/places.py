@@ -48,6 +48,9 @@ PLACES: tuple[Place, ...] = (
     Place("ST-NANJING", "南京鼓楼店", "store", "320106", 32.06, 118.77, ("32",), ("sf", "zto"), 2_000, 50, 220),
 )
 
+THIRD_PARTY = Place("WH-NINGBO-3PL", "宁波三方仓", "warehouse", "330212", 29.82, 121.55, ("",), ("zto", "sf"), 200_000, 20, 150)
+"""Somebody else's warehouse, driven by its own WMS over HTTP."""
+
 # First kilogram and each further one, in fen, and days: near (same province), middle, far. Made up, in today's proportions.
 _TARIFFS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]] = {
     "sf": ((1200, 200, 1), (1500, 500, 2), (2000, 1000, 3)),
