@@ -576,6 +576,29 @@ async def test_rules_of_carriers_hold_for_what_comes(start: Start, an_allocated:
         assert (await service.harness.receive([an_allocated()])).emitted[0].carrier == "sf"
 
 
+async def test_a_places_own_number_is_never_given_again(start: Start, an_allocated: Allocated) -> None:
+    """Fails if a block, made by hand or by itself, gave a number that a place had used, or a place used a block's."""
+    service = await start()
+    await connect(service, "manual")
+    orders = [an_allocated(carrier="zto") for _ in range(3)]
+    await service.harness.receive(orders)
+    keys = [(await the_order(service, order))["fulfilment_order_id"] for order in orders]
+
+    async with service.caller() as http:
+
+        async def ship(key: str, **parcel: Any) -> httpx.Response:
+            body = {"reason": "自带面单", "parcels": [parcel]}
+            return await http.post(f"/v1/fulfilment-orders/{key}/shipment", json=body)
+
+        assert (await ship(keys[0], waybill_no="ZTO000000000007")).status_code == 200
+        assert (await ship(keys[1], waybill_no="ZTO000000000007")).json()["code"] == "waybill_taken"
+        block = {"carrier": "zto", "prefix": "ZTO00000", "digits": 7, "first_no": 0, "until_no": 9, "reason": "号段"}
+        assert (await http.put("/v1/waybill-series", json=block)).json()["code"] == "series_overlaps"
+        shipped = (await ship(keys[1])).json()
+        assert shipped["shipments"][0]["waybill_no"] == "ZTO000000000008"
+        assert (await ship(keys[2], waybill_no="ZTO000000000009")).json()["code"] == "waybill_of_series"
+
+
 async def test_a_connector_that_cannot_work_is_refused_by_field(start: Start) -> None:
     """Fails if a secret came in or out in clear, or an address that leads elsewhere were kept."""
     service = await start()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from eventing import NewTask, UnitOfWork
 from fulfillment import store
-from fulfillment.domain import SeriesRange, WaybillPool, check_block, series_on_demand
+from fulfillment.domain import SeriesOverlapError, SeriesRange, WaybillPool, check_block, series_on_demand
 
 RETRY_WAYBILL = "retry_waybill"
 
@@ -24,6 +25,8 @@ async def lock_waybill_pool(parcels: Iterable[tuple[str, str | None]], work: Uni
     for carrier in sorted(unknown):  # Once in a carrier's life.
         if not await store.lock_carrier_series(work.connection, carrier):
             numbers = series_on_demand(carrier)
+            if (given := await store.highest_given_elsewhere(work.connection, carrier, numbers)) is not None:
+                numbers = replace(numbers, first_no=given + 1)
             await store.add_series(work.connection, carrier=carrier, numbers=numbers, place_id=None, now=work.now)
     if unknown:
         series = await store.lock_series(work.connection, places=places, carriers=carriers)
@@ -44,6 +47,8 @@ async def put_series(carrier: str, numbers: SeriesRange, work: UnitOfWork, *, pl
             others.append(SeriesRange(prefix=row.prefix, digits=row.digits, first_no=row.first_no, until_no=row.until_no))
     check_block(numbers, others, next_no=existing and existing.next_no)
     if existing is None:
+        if await store.highest_given_elsewhere(work.connection, carrier, numbers) is not None:
+            raise SeriesOverlapError("a parcel has one of these numbers already")
         await store.add_series(work.connection, carrier=carrier, numbers=numbers, place_id=place_id, now=work.now)
     else:
         await store.change_series(

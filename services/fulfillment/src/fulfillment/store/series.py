@@ -45,6 +45,11 @@ _IS_IN_SERIES = text("""
                 AND lpad(s.until_no::text, s.digits, '0')
     )
 """)
+_HIGHEST_ON_PARCEL = text("""
+    SELECT max(waybill_no) FROM shipment
+    WHERE carrier = :carrier AND waybill_no BETWEEN :first AND :last
+        AND substr(waybill_no, length(CAST(:prefix AS text)) + 1) ~ :digits
+""")
 _LOCK_CARRIER = text("SELECT pg_advisory_xact_lock(hashtextextended('waybill_series:' || :carrier, 0))")
 
 
@@ -80,6 +85,21 @@ async def is_in_series(connection: AsyncConnection, waybills: Iterable[tuple[str
     pairs = list(waybills)
     values = {"carriers": [carrier for carrier, _ in pairs], "numbers": [number for _, number in pairs]}
     return bool(await connection.scalar(_IS_IN_SERIES, values))
+
+
+async def highest_given_elsewhere(connection: AsyncConnection, carrier: str, numbers: SeriesRange) -> int | None:
+    """The highest number of a block that is on a parcel already, because its place gave it."""
+    found = await connection.scalar(
+        _HIGHEST_ON_PARCEL,
+        {
+            "carrier": carrier,
+            "first": f"{numbers.prefix}{numbers.first_no:0{numbers.digits}d}",
+            "last": f"{numbers.prefix}{max(numbers.until_no, 0):0{numbers.digits}d}",
+            "digits": f"^[0-9]{{{numbers.digits}}}$",
+            "prefix": numbers.prefix,
+        },
+    )
+    return None if found is None else int(found[len(numbers.prefix) :])
 
 
 async def lock_carrier_series(connection: AsyncConnection, carrier: str) -> Sequence[Row[Any]]:
