@@ -7,12 +7,16 @@ from fastapi import FastAPI, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit import api, tables
-from audit.handlers import AUTO_RELEASE, Auditor, on_release_due
+from audit.handlers.desk import AUTO_RELEASE, RECHECK
+from audit.handlers.holds import DEFERRED_ACT, Rechecker, on_acts_due, on_release_due
+from audit.handlers.judging import ActiveRules
+from audit.handlers.received import Auditor, on_catalog_items
 from audit.settings import Settings
-from contracts import OrderReceived
+from contracts import CancelRequested, CancelWithdrawn, CatalogItem, ChangeRequested, OrderReceived
 from eventing import (
     AesGcmSealer,
     Check,
+    CompactedRoute,
     Consumer,
     KafkaBroker,
     NullObserver,
@@ -46,13 +50,32 @@ def make_runtime(
     clock: Clock | None = None,
     ids: IdSource | None = None,
 ) -> Runtime:
+    rules = ActiveRules()
+    auditor = Auditor(rules)
     return Runtime(
         service="audit",
         engine=engine,
         broker=broker,
         tables=tables.runtime,
-        consumers=[Consumer("main", routes=[Route(OrderReceived, Auditor().on_order_received)])],
-        tasks=[Timer(AUTO_RELEASE, on_release_due)],
+        consumers=[
+            Consumer(
+                "main",
+                routes=[
+                    Route(OrderReceived, auditor.on_order_received),
+                    # One handler: they are done in the order they came.
+                    Route(CancelRequested, auditor.on_requests),
+                    Route(CancelWithdrawn, auditor.on_requests),
+                    Route(ChangeRequested, auditor.on_requests),
+                ],
+            )
+        ],
+        compacted=[CompactedRoute(CatalogItem, apply=on_catalog_items)],
+        tasks=[
+            Timer(AUTO_RELEASE, on_release_due),
+            Timer(RECHECK, Rechecker(rules).on_recheck_due),
+            # Each may be about 500 orders, all locked until it commits.
+            Timer(DEFERRED_ACT, on_acts_due, batch=5),
+        ],
         settings=settings,
         observer=observer or NullObserver(),
         clock=clock,

@@ -102,7 +102,7 @@ async def test_a_reject_settles_every_unit_once(harness: Harness, an_order: Make
     order = an_order(**BAD_ADDRESS)
     await harness.receive([order])
     answer = await http.post(f"/v1/orders/{order.order_id}/reject", json={"reason": "刷单"})
-    assert answer.json()["state"] == "rejected"
+    assert answer.json()["state"] == "cancelled"
     [settled] = await harness.emitted()
     assert isinstance(settled, CancellationSettled)
     assert (settled.settled_by, settled.progress.stage, settled.progress.code) == ("audit", "cancelled", "order_rejected")
@@ -112,7 +112,7 @@ async def test_a_reject_settles_every_unit_once(harness: Harness, an_order: Make
     again = await http.post(f"/v1/orders/{order.order_id}/reject", json={"reason": "刷单"})
     assert again.json() == answer.json()
     released = await http.post(f"/v1/orders/{order.order_id}/release", json={"reason": "ok"})
-    assert (released.status_code, released.json()["code"]) == (409, "order_already_rejected")
+    assert (released.status_code, released.json()["code"]) == (409, "order_already_cancelled")
     assert await harness.emitted() == []
     assert (await harness.receive([order])).emitted == []
 
