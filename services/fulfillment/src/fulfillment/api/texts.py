@@ -120,7 +120,7 @@ register_texts(
             "没有这个地点。库存服务发布后才会出现，请用 GET /v1/places 查询。",
         ),
         "series_overlaps": (
-            "The numbers overlap another block, or are on a parcel already. A number is given once; see GET /v1/waybill-series.",
+            "The numbers overlap another block, or parcels have them. A number is given once: see GET /v1/waybill-series.",
             "号段与其他号段重叠，或其中号码已用于包裹。运单号永不重复，请用 GET /v1/waybill-series 查询。",
         ),
         "series_in_use": (

@@ -102,8 +102,10 @@ class Desk:
             self._changed.add(key)
         for back in outcome.returns:
             key = back.order.fulfilment_order_id
-            _, rest = self.goods[key].take(back.units, freight=False)
-            self._keep(key, rest)
+            # The order keeps its first units, as inventory has it: else a fen could be on both sides, or on none.
+            kept = {line: quantity - back.units.get(line, 0) for line, quantity in self.goods[key].units().items()}
+            part, _ = self.goods[key].take(kept)
+            self._keep(key, part)
             self._returns.append(back)
         for claim in outcome.claims:
             self.put_claim(claim)
@@ -136,7 +138,7 @@ class Desk:
         """Send off one parcel. The buyer's freight goes with the first one. **Errors**: TooManyUnitsError."""
         place, goods = self.at[fulfilment_order_id], self.goods[fulfilment_order_id]
         outcome = depart(place, self.claims(), units)
-        part, rest = goods.take(units, freight=True)
+        part, rest = goods.take(units)
         inside = Goods(goods.order, part or goods.part, whole=goods.whole and rest is None)
         weight = weight_grams if weight_grams is not None else inside.grams() + policy.packaging_grams
         # The plan priced one parcel with that carrier; whatever else it became is estimated by weight.

@@ -43,19 +43,19 @@ class Goods:
             line.unit_weight_grams * (line.quantity if units is None else units.get(line.key, 0)) for line in self.part.lines
         )
 
-    def take(self, units: Units, *, freight: bool) -> tuple[Part | None, Part | None]:
-        """What these units are with their money, and the rest; with `freight` the freight goes with them, else it stays."""
+    def take(self, units: Units) -> tuple[Part | None, Part | None]:
+        """The first so many units of each line with their money and the freight, and the rest."""
         taken: list[PartLine] = []
-        kept: list[PartLine] = []
+        rest: list[PartLine] = []
         for line in self.part.lines:
             quantity = units.get(line.key, 0)
             if 0 < quantity < line.quantity:
-                first, rest = line.divide(quantity)
+                first, other = line.divide(quantity)
                 taken.append(first)
-                kept.append(rest)
+                rest.append(other)
             else:
-                (taken if quantity else kept).append(line)
-        return self._part(taken, freight=freight), self._part(kept, freight=not freight)
+                (taken if quantity else rest).append(line)
+        return self._part(taken, freight=True), self._part(rest, freight=False)
 
     def _part(self, lines: list[PartLine], *, freight: bool) -> Part | None:
         if not lines:
