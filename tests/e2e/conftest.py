@@ -12,12 +12,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
 from tools.client import Clients
+from tools.coherence import CHECKS, drained, open_sources, run_checks
 from tools.sample.seed import seed_places, seed_rules, wait_for_places
 from tools.stack import Stack
 
 # importmode=importlib puts no test folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
-from e2e_support import Publish, Shop, Waiting, new_shop
+from e2e_support import SECONDS, DemoWms, Publish, Shop, Waiting, new_shop
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture(scope="session")
 async def stack() -> AsyncIterator[Stack]:
     env = {"fulfillment": {"OMS_FULFILLMENT_DELIVERY_SECONDS": "0.5"}}
-    async with Stack("test", durable=False, env=env, handle_signals=False) as running:
+    async with Stack("test", durable=False, env=env, handle_signals=False, demo_wms=True) as running:
         async with Clients(running.urls, running.keys["admin"]) as oms:
             await seed_places(oms)
             await seed_rules(oms)
@@ -63,6 +64,23 @@ async def publish(stack: Stack) -> AsyncIterator[Publish]:
 @pytest.fixture
 def shop(oms: Clients) -> Shop:
     return new_shop(oms)
+
+
+@pytest.fixture
+def wms(stack: Stack) -> DemoWms:
+    return DemoWms(stack.wms_url)
+
+
+@pytest_asyncio.fixture
+async def coherent(stack: Stack) -> AsyncIterator[None]:
+    """Whatever a test did: once everything has drained, everything adds up."""
+    yield
+    databases, servers, prefix = stack.read_only_database_urls, stack.bootstrap_servers, stack.topic_prefix
+    busy = await drained(databases, servers, prefix, seconds=SECONDS)
+    assert not busy, [(outcome.check.name, outcome.findings[:3]) for outcome in busy]
+    async with open_sources(databases, servers, prefix) as sources:
+        failed = [outcome for outcome in await run_checks(sources, CHECKS) if not outcome.holds]
+    assert not failed, [(outcome.check.name, outcome.findings[:3]) for outcome in failed]
 
 
 @pytest_asyncio.fixture(scope="session", autouse=True)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 from aiokafka.structs import RecordMetadata
 
 from tools.client import ApiError, Clients
 from tools.sample.goods import Good
 from tools.sample.orders import OrderMaker
-from tools.sample.seed import seed_goods, seed_stock
+from tools.sample.places import PLACES
+from tools.sample.seed import seed_goods, seed_places, seed_stock, wait_for_places
 from tools.waiting import until
 
 SECONDS = 60.0
@@ -86,6 +89,139 @@ class Shop:
             return found if len(found) >= count else []
 
         return await until(look, seconds=SECONDS, what=f"{count} vouchers of {order_id}")
+
+    async def place(self, *, kind: str = "warehouse") -> str:
+        """A place of the test's own, open to all of the country."""
+        place_id = f"PL-{self.name}-{next(_SERIAL)}"
+        place = PLACES[0]._replace(place_id=place_id, name="测试仓", kind=kind)
+        await seed_places(self.oms, [place])
+
+        async def is_known() -> bool:
+            known = [each async for each in self.oms.pages("fulfillment", "/v1/places")]
+            return place_id in {each["place_id"] for each in known}
+
+        await wait_for_places(self.oms, [place])
+        await until(is_known, seconds=SECONDS, what=f"fulfillment knows {place_id}")
+        return place_id
+
+    async def cancel(
+        self, order: dict[str, Any], lines: list[dict[str, int]] | None = None, *, state: str = "closed"
+    ) -> dict[str, Any]:
+        """Ask for a cancel, and wait until every unit of it is settled."""
+        detail = await self.detail(order)
+        assert detail is not None
+        body = {"reason": "buyer_asked"} | ({"lines": lines} if lines else {})
+        answer = await self.oms.post("ingest", f"/v1/orders/{detail['order_id']}/cancellation", body)
+        return await self.request(answer["request_id"], state)
+
+    async def request(self, request_id: str, *states: str) -> dict[str, Any]:
+        last: dict[str, Any] = {}
+
+        async def look() -> bool:
+            nonlocal last
+            last = await self.oms.get("ingest", f"/v1/cancellations/{request_id}")
+            return last["state"] in states
+
+        try:
+            await until(look, seconds=SECONDS, what=f"request {request_id} is {' or '.join(states)}")
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; it is {last}") from None
+        return last
+
+    async def refund(self, order: dict[str, Any], amount_minor: int, *, refund_id: str | None = None) -> dict[str, Any]:
+        detail = await self.detail(order)
+        assert detail is not None
+        body = {
+            "refund_id": refund_id or f"RF-{secrets.token_hex(4)}",
+            "amount_minor": amount_minor,
+            "settled_at": datetime.now(UTC).isoformat(),
+            "reason": "buyer_asked",
+        }
+        answer: dict[str, Any] = await self.oms.post("ingest", f"/v1/orders/{detail['order_id']}/refunds", body)
+        return answer
+
+    async def templates(self, order: dict[str, Any], *wanted: str) -> Counter[str]:
+        """The vouchers of a channel order, by template, once all that are wanted are there."""
+        detail = await self.detail(order)
+        assert detail is not None
+        root_id = detail["root_id"]
+        last: Counter[str] = Counter()
+
+        async def look() -> bool:
+            nonlocal last
+            rows = [row async for row in self.oms.pages("ledger", "/v1/vouchers", root_id=root_id)]
+            last = Counter(row["template"] for row in rows)
+            return last >= Counter(wanted)
+
+        try:
+            await until(look, seconds=SECONDS, what=f"vouchers {wanted}")
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; there are {last}") from None
+        return last
+
+    async def stock(self, good: Good) -> dict[str, Any]:
+        (stock,) = (await self.oms.get("inventory", "/v1/stock", sku_id=good.sku_id))["items"]
+        found: dict[str, Any] = stock
+        return found
+
+    async def work(self, order: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
+        """The fulfilment orders of a channel order, once there is one as wanted."""
+        last: list[dict[str, Any]] = []
+
+        async def look() -> bool:
+            detail = await self.detail(order)
+            assert detail is not None
+            last.clear()
+            for part in detail["parts"] or [detail]:
+                path = "/v1/fulfilment-orders"
+                last.extend([row async for row in self.oms.pages("fulfillment", path, order_id=part["order_id"])])
+            return any(all(row[name] == value for name, value in wanted.items()) for row in last)
+
+        try:
+            await until(look, seconds=SECONDS, what=f"a fulfilment order with {wanted}")
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; there are {last}") from None
+        return last
+
+    async def deliver(self, order: dict[str, Any], *, parcels: int = 1) -> None:
+        """What a carrier reports of parcels that no automatic place sent."""
+        found: list[dict[str, Any]] = []
+
+        async def look() -> bool:
+            detail = await self.detail(order)
+            assert detail is not None
+            found.clear()
+            for part in detail["parts"] or [detail]:
+                path = "/v1/shipments"
+                found.extend([row async for row in self.oms.pages("fulfillment", path, order_id=part["order_id"])])
+            return len(found) >= parcels
+
+        await until(look, seconds=SECONDS, what=f"{parcels} parcels have left")
+        for parcel in found:
+            shipment_id, now = parcel["shipment_id"], datetime.now(UTC).isoformat()
+            progress = {"state": "delivered", "occurred_at": now, "reference": shipment_id, "reason": "the carrier rang"}
+            await self.oms.post("fulfillment", f"/v1/shipments/{shipment_id}/progress", progress)
+
+
+@dataclass(frozen=True)
+class DemoWms:
+    """The dials of the stack's demo WMS."""
+
+    url: str
+
+    async def turn(self, **dials: Any) -> None:
+        """From here on: as quick as it can, but for these dials."""
+        plain = {
+            "accept_seconds": 0.0, "pick_seconds": 0.0, "ship_seconds": 0.0, "reject_rate": 0.0, "reject_skus": [],
+            "short_rate": 0.0, "parcels": 1, "stops_after_pick": False, "stops_only_whole": False,
+            "pending_stops": False, "duplicate_rate": 0.0,
+        }  # fmt: skip
+        async with httpx.AsyncClient(trust_env=False) as client:
+            (await client.put(f"{self.url}/dials", json=plain | dials)).raise_for_status()
+
+    async def drives(self, oms: Clients, place_id: str) -> None:
+        connector = {"connector": "http", "base_url": self.url, "secret_name": "demo", "reason": "test"}
+        await oms.put("fulfillment", f"/v1/places/{place_id}/connector", connector)
 
 
 @dataclass(frozen=True)
