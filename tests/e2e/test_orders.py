@@ -109,8 +109,8 @@ async def test_a_pick_up_order_leaves_when_it_is_picked_up(shop: Shop) -> None:
 
     (work,) = await until(find, seconds=SECONDS, what="a fulfilment order")
     assert (work["status"], work["place_id"]) == ("in_progress", "ST-BEIJING")
-    path = f"/v1/fulfilment-orders/{work['fulfilment_order_id']}/pick-up"
-    await shop.oms.post("fulfillment", path, {"reason": "buyer showed the code"})
+    path = f"/v1/fulfilment-orders/{work['fulfilment_order_id']}/handover"
+    await shop.oms.post("fulfillment", path, {"reason": "the buyer is known here"})
     await shop.reaches(order, "delivered")
     assert len(await shop.vouchers(detail["order_id"], 3)) == 3
 
