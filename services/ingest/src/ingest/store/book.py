@@ -1,7 +1,12 @@
-"""The order book: the timeline, each order's stage, and what people read of them."""
+"""The order book: the timeline, each order's stage, and what people read of them.
+
+A channel order may become several orders. `order_link` says which took the place of which, `order_stage.family_stage` what
+they come to: written only by batches that touch such orders, with every row it depends on locked, in the order of ids.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from eventing import UnitOfWork
 from ingest.domain.arrival import State
-from ingest.domain.book import SERVICES, STAGES, UNFINISHED_RANKS, Seen
-from ingest.tables import channel_order, manual_act, order_document, order_stage, timeline
+from ingest.domain.book import SERVICES, STAGES, UNFINISHED_RANKS, PartState, Seen, together
+from ingest.tables import (
+    channel_order,
+    erasure,
+    manual_act,
+    order_document,
+    order_stage,
+    request,
+    request_line,
+    timeline,
+)
 from webapi.paging import Keyset
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
@@ -34,32 +48,104 @@ class Entry:
     params: str
     topic: str
     at: datetime
+    attempt: int = 0
+    replaces: tuple[str, ...] = ()
+    """Orders whose place this one takes, with its siblings."""
+    revives: str | None = None
+    """The channel order that this one takes up again."""
 
 
-_ADD_TIMELINE = text(
+# Orders joined into one (merged, or taken up again) are named by it alone. `OFFSET 0` keeps the walk on the index: planned
+# freely, a batch that joins nothing would still hash every join ever made.
+_UP = """
+    up (root, given) AS (
+        SELECT id, true FROM unnest(CAST(:roots AS uuid[])) AS id
+        WHERE EXISTS (SELECT FROM order_link WHERE by_root = id AND by_order = by_root)
+        UNION
+        SELECT link.root, false FROM up CROSS JOIN LATERAL (
+            SELECT coalesce(s.root_id, l.order_id) AS root
+            FROM order_link l LEFT JOIN order_stage s ON s.order_id = l.order_id
+            WHERE l.by_root = up.root AND l.by_order = l.by_root OFFSET 0
+        ) AS link
+    )
+"""
+_ADD_LINKS = text(
     """
-    INSERT INTO timeline (order_id, service, step, event_id, root_id, stage, code, params, topic, at)
+    INSERT INTO order_link (order_id, by_order, by_root, revived)
     SELECT * FROM unnest(
-        CAST(:ids AS uuid[]), CAST(:services AS text[]), CAST(:steps AS integer[]), CAST(:events AS uuid[]),
-        CAST(:roots AS uuid[]), CAST(:stages AS text[]), CAST(:codes AS text[]), CAST(:params AS text[]),
-        CAST(:topics AS text[]), CAST(:at AS timestamptz[])
+        CAST(:ids AS uuid[]), CAST(:by_orders AS uuid[]), CAST(:by_roots AS uuid[]), CAST(:revived AS boolean[])
     )
     ON CONFLICT DO NOTHING
     """
 )
-_SEE_STAGES = text(
+_ADD_TIMELINE = text(
     f"""
-    INSERT INTO order_stage AS seen (order_id, root_id, progress_at, {", ".join(SERVICES)})
-    SELECT * FROM unnest(
-        CAST(:ids AS uuid[]), CAST(:roots AS uuid[]), CAST(:at AS timestamptz[]),
-        {", ".join(f"CAST(:{service} AS bigint[])" for service in SERVICES)}
+    WITH RECURSIVE {_UP}, added AS (
+        INSERT INTO timeline (order_id, service, step, event_id, root_id, stage, code, params, topic, at)
+        SELECT * FROM unnest(
+            CAST(:ids AS uuid[]), CAST(:services AS text[]), CAST(:steps AS integer[]), CAST(:events AS uuid[]),
+            CAST(:entry_roots AS uuid[]), CAST(:stages AS text[]), CAST(:codes AS text[]), CAST(:params AS text[]),
+            CAST(:topics AS text[]), CAST(:at AS timestamptz[])
+        )
+        ON CONFLICT DO NOTHING
     )
-    ON CONFLICT (order_id) DO UPDATE SET
-        {", ".join(f"{service} = greatest(seen.{service}, excluded.{service})" for service in SERVICES)},
-        progress_at = greatest(seen.progress_at, excluded.progress_at)
+    SELECT DISTINCT root FROM up WHERE NOT given
     """  # noqa: S608  constant text
 )
-_COUNT_STAGES = text("SELECT stage, count(*), min(progress_at) FROM order_stage GROUP BY stage")
+_SEE_STAGES = text(
+    f"""
+    WITH told AS (
+        INSERT INTO order_stage AS seen (order_id, root_id, progress_at, replaced, joined, {", ".join(SERVICES)})
+        SELECT * FROM unnest(
+            CAST(:ids AS uuid[]), CAST(:roots AS uuid[]), CAST(:at AS timestamptz[]),
+            CAST(:replaced AS boolean[]), CAST(:joined AS boolean[]),
+            {", ".join(f"CAST(:{service} AS bigint[])" for service in SERVICES)}
+        )
+        ON CONFLICT (order_id) DO UPDATE SET
+            {", ".join(f"{service} = greatest(seen.{service}, excluded.{service})" for service in SERVICES)},
+            root_id = coalesce(excluded.root_id, seen.root_id),
+            replaced = seen.replaced OR excluded.replaced,
+            joined = seen.joined OR excluded.joined,
+            progress_at = greatest(seen.progress_at, excluded.progress_at)
+        RETURNING order_id, family_stage
+    )
+    SELECT order_id FROM told WHERE family_stage IS NOT NULL
+    """  # noqa: S608  constant text
+)
+# From channel orders down to every order that now carries some of them, the replaced ones among them.
+_FAMILIES = text(
+    f"""
+    WITH RECURSIVE family (head, root) AS (
+        SELECT id, id FROM unnest(CAST(:heads AS uuid[])) AS id
+        UNION
+        SELECT family.head, link.by_root FROM family CROSS JOIN LATERAL (
+            SELECT l.by_root
+            FROM (
+                SELECT family.root AS order_id
+                UNION ALL
+                SELECT order_id FROM order_stage WHERE root_id = family.root AND order_id <> root_id
+            ) AS member
+            JOIN order_link l ON l.order_id = member.order_id AND l.by_order = l.by_root
+            OFFSET 0
+        ) AS link
+    )
+    SELECT family.head, member.* FROM family CROSS JOIN LATERAL (
+        SELECT order_id, root_id, replaced, progress_at, {", ".join(SERVICES)}
+        FROM order_stage WHERE order_id = family.root
+        UNION ALL
+        SELECT order_id, root_id, replaced, progress_at, {", ".join(SERVICES)}
+        FROM order_stage WHERE root_id = family.root AND order_id <> root_id
+    ) AS member
+    ORDER BY family.head, member.order_id <> family.head, member.order_id
+    """  # noqa: S608  constant text
+)
+_TELL_FAMILIES = text(
+    """
+    UPDATE order_stage s SET family_stage = told.stage, family_at = told.at
+    FROM unnest(CAST(:heads AS uuid[]), CAST(:stages AS smallint[]), CAST(:at AS timestamptz[])) AS told(id, stage, at)
+    WHERE s.order_id = told.id AND (s.family_stage, s.family_at) IS DISTINCT FROM (told.stage, told.at)
+    """
+)
 
 
 async def add_progress(work: UnitOfWork, entries: Sequence[Entry]) -> None:
@@ -67,14 +153,26 @@ async def add_progress(work: UnitOfWork, entries: Sequence[Entry]) -> None:
     if not entries:
         return
     entries = sorted(entries, key=lambda entry: (entry.order_id, entry.service, entry.step))
-    await work.connection.execute(
+    links = links_of(entries)
+    if links:
+        await work.connection.execute(
+            _ADD_LINKS,
+            {
+                "ids": [link.order_id for link in links],
+                "by_orders": [link.by_order for link in links],
+                "by_roots": [link.by_root for link in links],
+                "revived": [link.is_revived for link in links],
+            },
+        )
+    joins = await work.connection.execute(
         _ADD_TIMELINE,
         {
+            "roots": list({entry.root_id for entry in entries}),
             "ids": [entry.order_id for entry in entries],
             "services": [entry.service for entry in entries],
             "steps": [entry.step for entry in entries],
             "events": [entry.event_id for entry in entries],
-            "roots": [entry.root_id for entry in entries],
+            "entry_roots": [entry.root_id for entry in entries],
             "stages": [entry.stage for entry in entries],
             "codes": [entry.code for entry in entries],
             "params": [entry.params for entry in entries],
@@ -82,27 +180,104 @@ async def add_progress(work: UnitOfWork, entries: Sequence[Entry]) -> None:
             "at": [entry.at for entry in entries],
         },
     )
-    seen = fold(entries)
+    heads = {str(root) for root in joins.scalars()}
+    heads.update(entry.root_id for entry in entries if entry.order_id != entry.root_id)
+    seen = fold(entries, links, heads)
     ids = sorted(seen)
     values: dict[str, list[Any]] = {
         "ids": ids,
         "roots": [seen[order_id].root_id for order_id in ids],
         "at": [seen[order_id].at for order_id in ids],
+        "replaced": [seen[order_id].replaced for order_id in ids],
+        "joined": [seen[order_id].joined for order_id in ids],
     }
     for index, service in enumerate(SERVICES):
         values[service] = [seen[order_id].marks[index] for order_id in ids]
-    await work.connection.execute(_SEE_STAGES, values)
+    told = await work.connection.execute(_SEE_STAGES, values)
+    heads.update(str(order_id) for order_id in told.scalars())
+    if heads:
+        await _tell_families(work, heads)
 
 
-def fold(entries: Iterable[Entry]) -> dict[str, Seen]:
+async def _tell_families(work: UnitOfWork, heads: Collection[str]) -> None:
+    """Derive again what these channel orders come to. Their rows are locked, so nobody derives them from less than we see."""
+    families = await list_families(work.connection, heads)
+    stages = {head: together(parts) for head, members in families.items() if (parts := live_parts(members))}
+    ids = sorted(stages)
+    await work.connection.execute(
+        _TELL_FAMILIES,
+        {
+            "heads": ids,
+            "stages": [stages[head].rank for head in ids],
+            "at": [stages[head].since for head in ids],
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """`by_order`, under `by_root`, carries what was `order_id`; both are roots where channel orders were joined."""
+
+    order_id: str
+    by_order: str
+    by_root: str
+    is_revived: bool
+
+    @property
+    def joins(self) -> bool:
+        return self.by_order == self.by_root
+
+
+def links_of(entries: Iterable[Entry]) -> list[Link]:
+    """What a batch says of orders that stand for others; nothing for nearly every batch."""
+    links = [
+        Link(replaced, entry.order_id, entry.root_id, is_revived=False) for entry in entries for replaced in entry.replaces
+    ]
+    links += [
+        Link(entry.revives, entry.order_id, entry.root_id, is_revived=True) for entry in entries if entry.revives is not None
+    ]
+    return sorted(links, key=lambda link: (link.order_id, link.by_order))
+
+
+def fold(entries: Iterable[Entry], links: Iterable[Link] = (), heads: Iterable[str] = ()) -> dict[str, Seen]:
     """What a batch says of each order, one row per order: a row can be updated only once per statement."""
     seen: dict[str, Seen] = {}
     for entry in entries:
         known = seen.get(entry.order_id)
         if known is None:
             known = seen[entry.order_id] = Seen(entry.root_id, [0] * len(SERVICES), entry.at)
-        known.see(entry.service, entry.step, entry.stage, entry.at)
+        known.see(entry.service, entry.step, entry.attempt, entry.stage, entry.at)
+        if entry.root_id not in seen:
+            seen[entry.root_id] = Seen.unheard(entry.root_id)
+    for link in links:
+        known = seen.get(link.order_id)
+        if known is None:
+            known = seen[link.order_id] = Seen.unheard(None if link.joins else link.by_root)
+        known.replaced = known.replaced or not link.is_revived
+        if link.joins:
+            seen[link.by_order].joined = True
+    for head in heads:
+        if head not in seen:
+            seen[head] = Seen.unheard(None)
     return seen
+
+
+async def list_families(connection: AsyncConnection, heads: Collection[Any]) -> dict[UUID, list[AnyRow]]:
+    """The orders that carry these channel orders, the order itself first. **Shapes**: replaced ones are among them."""
+    families: dict[UUID, list[AnyRow]] = defaultdict(list)
+    for row in await connection.execute(_FAMILIES, {"heads": list(heads)}):
+        families[row.head].append(row)
+    return dict(families)
+
+
+def live_parts(family: Iterable[AnyRow]) -> list[PartState]:
+    """Those that count: not replaced by others, and heard of."""
+    parts = [part_state(member) for member in family if not member.replaced]
+    return [part for part in parts if any(part.marks)]
+
+
+def part_state(row: AnyRow) -> PartState:
+    return PartState(row.order_id, tuple(getattr(row, service) for service in SERVICES), row.progress_at)
 
 
 # Reading, for people
@@ -148,6 +323,7 @@ _LISTED = (
     channel_order.c.placed_at,
     channel_order.c.received_at,
     order_stage.c.progress_at,
+    order_stage.c.family_stage,
     *(order_stage.c[service] for service in SERVICES),
 )
 
@@ -160,7 +336,7 @@ async def list_orders(
     statement = (
         select(*_LISTED)
         .select_from(orders)
-        .where(and_(True, *_conditions(wanted)), keyset.after(after))
+        .where(*_conditions(wanted), keyset.after(after))
         .order_by(*keyset.order_by)
         .limit(limit + 1)
     )
@@ -169,6 +345,8 @@ async def list_orders(
 
 def _conditions(wanted: OrderFilter) -> Iterable[ColumnElement[bool]]:
     columns = channel_order.c
+    # What took a cancelled order up again is listed with that.
+    yield order_stage.c.joined.is_not(True)
     if wanted.channel is not None:
         yield columns.channel == wanted.channel
     if wanted.shop_id is not None:
@@ -188,36 +366,50 @@ def _conditions(wanted: OrderFilter) -> Iterable[ColumnElement[bool]]:
     if wanted.stuck_before is not None:
         # Nothing in the book yet counts too: sent, but not even our own event has come back.
         yield or_(
-            and_(order_stage.c.stage.in_(UNFINISHED_RANKS), order_stage.c.progress_at < wanted.stuck_before),
+            and_(order_stage.c.stage.in_(UNFINISHED_RANKS), order_stage.c.since < wanted.stuck_before),
             and_(order_stage.c.order_id.is_(None), columns.received_at < wanted.stuck_before),
         )
 
 
+_FIND_HEAD = text(
+    f"""
+    WITH RECURSIVE {_UP}
+    SELECT o.order_id FROM (SELECT root FROM up UNION SELECT unnest(CAST(:roots AS uuid[]))) AS reached
+    JOIN channel_order o ON o.order_id = reached.root
+    LEFT JOIN order_stage s ON s.order_id = o.order_id
+    WHERE s.joined IS NOT TRUE ORDER BY o.received_at, o.order_id LIMIT 1
+    """  # noqa: S608  constant text
+)
+_FIND_ROOT = text("SELECT root_id FROM order_stage WHERE order_id = CAST(:id AS uuid)")
+
+
+async def find_head(connection: AsyncConnection, order_id: UUID) -> UUID | None:
+    """The channel order that an order belongs to: itself, what it was split from, the first it was merged from."""
+    root = (await connection.execute(_FIND_ROOT, {"id": order_id})).scalar_one_or_none()
+    head: UUID | None = (await connection.execute(_FIND_HEAD, {"roots": [root or order_id]})).scalar_one_or_none()
+    return head
+
+
 async def find_order(connection: AsyncConnection, order_id: UUID) -> AnyRow | None:
-    """The root row of an order or of one of its parts, with marks and block."""
-    root = (
-        select(order_stage.c.root_id).where(order_stage.c.order_id == order_id).scalar_subquery()
-    )  # A part is known by the book alone.
-    orders = channel_order.outerjoin(order_stage, order_stage.c.order_id == channel_order.c.order_id).outerjoin(
-        order_document, order_document.c.order_id == channel_order.c.order_id
-    )
+    """A channel order's row with its marks and its block."""
+    orders = channel_order.outerjoin(order_stage, order_stage.c.order_id == channel_order.c.order_id)
     statement = (
-        select(*_LISTED, channel_order.c.sent_version, order_document.c.block)
-        .select_from(orders)
-        .where(channel_order.c.order_id == func.coalesce(root, order_id))
+        select(*_LISTED, channel_order.c.sent_version, order_document.c.block, erasure.c.erased_at)
+        .select_from(
+            orders.outerjoin(order_document, order_document.c.order_id == channel_order.c.order_id).outerjoin(
+                erasure, erasure.c.order_id == channel_order.c.order_id
+            )
+        )
+        .where(channel_order.c.order_id == order_id)
     )
     return (await connection.execute(statement)).one_or_none()
 
 
-async def list_parts(connection: AsyncConnection, root_id: UUID) -> Sequence[AnyRow]:
-    """The marks of the order itself and of the orders it was split into."""
-    columns = order_stage.c
-    statement = (
-        select(order_stage)
-        .where(or_(columns.order_id == root_id, and_(columns.root_id == root_id, columns.order_id != columns.root_id)))
-        .order_by(columns.order_id != root_id, columns.order_id)
-    )
-    return (await connection.execute(statement)).all()
+async def find_standing(connection: AsyncConnection, order_ids: Collection[UUID]) -> dict[UUID, AnyRow]:
+    """Channel orders with their marks, by id; unknown ones are missing from the answer."""
+    orders = channel_order.outerjoin(order_stage, order_stage.c.order_id == channel_order.c.order_id)
+    statement = select(*_LISTED).select_from(orders).where(channel_order.c.order_id.in_(order_ids))
+    return {row.order_id: row for row in await connection.execute(statement)}
 
 
 async def list_timeline(connection: AsyncConnection, order_ids: Collection[UUID]) -> Sequence[AnyRow]:
@@ -252,9 +444,42 @@ async def find_entries(
     return {(row.order_id, row.service, row.step): (row.code, row.params, row.at) for row in rows}
 
 
-async def count_stages(connection: AsyncConnection) -> Sequence[tuple[int, int, datetime]]:
-    """(rank, orders and parts, oldest progress) of each shown stage."""
-    return [(row[0], row[1], row[2]) for row in await connection.execute(_COUNT_STAGES)]
+_COUNT_STAGES = text(
+    """
+    SELECT stage, count(*), min(since) FROM order_stage
+    WHERE stage IS NOT NULL AND since < coalesce(CAST(:before AS timestamptz), 'infinity') GROUP BY stage
+    """
+)
+
+
+async def count_stages(connection: AsyncConnection, *, before: datetime | None) -> Sequence[tuple[int, int, datetime]]:
+    """(rank, channel orders, oldest progress) of each shown stage; with `before`, of those without progress since."""
+    return [(row[0], row[1], row[2]) for row in await connection.execute(_COUNT_STAGES, {"before": before})]
+
+
+async def list_open_requests(connection: AsyncConnection, order_ids: Collection[UUID]) -> Sequence[AnyRow]:
+    """Cancels and changes of these orders that are not settled yet, with their units."""
+    lines = request_line.c
+    statement = (
+        select(
+            request.c.request_id,
+            request.c.kind,
+            request.c.reason,
+            request.c.requested_by,
+            request.c.asked_at,
+            *(func.coalesce(func.sum(lines[name]), 0).label(name) for name in ("asked", "cancelled", "refused")),
+        )
+        .select_from(
+            request.outerjoin(
+                request_line,
+                and_(lines.request_id == request.c.request_id, lines.order_id == request.c.order_id),
+            )
+        )
+        .where(request.c.order_id.in_(order_ids), request.c.state == "open")
+        .group_by(request.c.request_id, request.c.order_id)
+        .order_by(request.c.asked_at, request.c.request_id)
+    )
+    return (await connection.execute(statement)).all()
 
 
 async def list_acts(connection: AsyncConnection, subject: str) -> Sequence[AnyRow]:
