@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from contracts import ORDER_KEYED, CatalogItem, ChannelOrder
+from contracts import ORDER_KEYED, TOPICS, CancellationSettled, CatalogItem, ChangeSettled, ChannelOrder
 from eventing import (
     AesGcmSealer,
     Check,
@@ -20,6 +22,7 @@ from eventing import (
     NullObserver,
     Observer,
     RawRoute,
+    Route,
     Runtime,
     RuntimeSettings,
     Timer,
@@ -40,16 +43,31 @@ from webapi.settings import key_bytes
 
 VERSION = "0.1.0"
 API_CONNECTIONS = 5
-WORKER_CONNECTIONS = 5  # Two consumers, the catalogue, relay and tasks.
+BOOK_TOPICS = tuple(topic for topic in ORDER_KEYED if "ingest" in TOPICS[topic].readers)
+"""Everything that is keyed by an order; stock documents are keyed like orders, but are none."""
+WORKER_CONNECTIONS = 6  # Three consumers, the catalogue, relay and tasks.
 
 
 def make_tokens(settings: Settings) -> Tokens:
     return Tokens(key_bytes(settings.token_key))
 
 
+def older_keys(settings: Settings) -> dict[str, bytes]:
+    """Key-encryption keys that were in force before, by name."""
+    if settings.receiver_older_keks_file is None:
+        return {}
+    keys = json.loads(settings.receiver_older_keks_file.read_bytes())
+    return {name: key_bytes(SecretStr(key)) for name, key in keys.items()}
+
+
 def make_gateway(settings: Settings, tokens: Tokens) -> Gateway:
-    envelope = Envelope(key_bytes(settings.receiver_kek), settings.receiver_kek_id)
-    return Gateway(envelope=envelope, tokens=tokens, note_keywords=settings.note_keywords)
+    envelope = Envelope(key_bytes(settings.receiver_kek), settings.receiver_kek_id, older_keys(settings))
+    return Gateway(
+        envelope=envelope,
+        tokens=tokens,
+        note_keywords=settings.note_keywords,
+        refunds_from_versions=settings.refunds_from_versions,
+    )
 
 
 def make_runtime(
@@ -82,7 +100,12 @@ def make_runtime(
                     )
                 ],
             ),
-            Consumer("book", routes=[RawRoute(topic, handlers.on_progress) for topic in ORDER_KEYED], claim="natural"),
+            Consumer("book", routes=[RawRoute(topic, handlers.on_progress) for topic in BOOK_TOPICS], claim="natural"),
+            # A group of its own: what closes requests must not slow the book, nor the book's lag delay it.
+            Consumer(
+                "requests",
+                routes=[Route(CancellationSettled, handlers.on_settled), Route(ChangeSettled, handlers.on_settled)],
+            ),
         ],
         compacted=[CompactedRoute(CatalogItem, apply=handlers.on_catalog_items)],
         tasks=[Timer(WAKE, handlers.on_wake_due, batch=20), Timer(SWEEP, on_sweep_due)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
@@ -10,11 +10,14 @@ from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
-from contracts import CatalogItem, ChannelOrder
+from contracts import CancellationSettled, CatalogItem, ChangeSettled, ChannelOrder, SettledLine
 from eventing import NewTask, Received, Task, UnitOfWork
 from eventing.errors import InvalidRecordError
+from ingest import dossier as dossiers
 from ingest import store
+from ingest.acts import settle, settle_change
 from ingest.domain.identity import record_id_of
+from ingest.dossier import SERVICE
 from ingest.intake import Arrival, Gateway
 from ingest.store.book import Entry
 from ingest.tables import idempotency_key
@@ -27,6 +30,9 @@ EXAMINED_MOST = 2_000
 """Several batches: examined orders kept between `identify` and the handler, for a second look costs 60 µs."""
 SWEEP = "sweep_idempotency_keys"
 SWEEP_EVERY = timedelta(hours=1)
+ORDER = "order"
+"""What a voucher is about, unless it says that it is about a stock document, which the order book does not know."""
+REVIVED = "order_revived"
 
 
 class Handlers:
@@ -74,6 +80,44 @@ class Handlers:
         """Fold what any stage says of an order into the book. Reads headers only."""
         await store.book.add_progress(work, [entry for record in received if (entry := entry_of(record)) is not None])
 
+    async def on_settled(
+        self, received: Sequence[Received[CancellationSettled] | Received[ChangeSettled]], work: UnitOfWork
+    ) -> None:
+        """Take the stages' answers to requests in, and close what is answered; several of one order one after the other.
+
+        **Errors**: ImpossibleSettlementError, UnknownOrderError (both poison: the key is parked for people to look at).
+        """
+        told = [record.event for record in received if record.event.settled_by != SERVICE]  # Ours were noted as they were told.
+        if not told:
+            return
+        spoken_of = await self._spoken_of(told, work)
+        firsts = await store.orders.find_firsts(work, {order_id for orders in spoken_of.values() for order_id in orders})
+        families = await dossiers.load(work, set(firsts.values()))
+        members = {member.order_id: (family, member) for family in families.values() for member in family}
+        for event in told:
+            if isinstance(event, ChangeSettled):
+                for order_id in spoken_of[event.request_id] & members.keys():
+                    settle_change(members[order_id][1], event, work)
+                continue
+            asked_by = [
+                order_id
+                for order_id in spoken_of[event.request_id] & members.keys()
+                if (asked := members[order_id][1].requests.get(event.request_id)) and asked.is_ours
+            ]
+            for order_id, lines in _by_order(event, asked_by, members.keys()).items():
+                family, member = members[order_id]
+                settle(family, member, event, lines, work)
+        await dossiers.save(work, [member for family in families.values() for member in family])
+
+    async def _spoken_of(self, told: Sequence[CancellationSettled | ChangeSettled], work: UnitOfWork) -> dict[UUID, set[UUID]]:
+        """The orders that each request may be about: those that asked, the root, and after a merge where lines come from."""
+        spoken_of = await store.requests.find_orders_of(work, {event.request_id for event in told})
+        for event in told:
+            about = spoken_of.setdefault(event.request_id, {event.root_id})
+            if isinstance(event, CancellationSettled):
+                about.update((event.root_id, *(line.origin_order_id for line in event.lines)))
+        return spoken_of
+
     def _arrival(self, order: ChannelOrder) -> Arrival:
         """What `identify` found a moment ago, or a fresh look. An arrival keeps its order alive, so ids are not used twice."""
         arrival = self._examined.pop(id(order), None)
@@ -85,6 +129,22 @@ class Handlers:
             return examined
         first = examined[0]
         raise InvalidRecordError(first.code, "the order cannot be taken in", first.field)
+
+
+class UnknownOrderError(Exception):
+    """A stage speaks of an order that was never taken in."""
+
+
+def _by_order(event: CancellationSettled, asked_by: Sequence[UUID], known: Collection[UUID]) -> dict[UUID, list[SettledLine]]:
+    """The event's lines by the order whose request they answer: who asked, the root, or after a merge where they come from."""
+    found: dict[UUID, list[SettledLine]] = {}
+    for line in event.lines:
+        candidates = (*asked_by, event.root_id, line.origin_order_id)
+        owner = next((order_id for order_id in candidates if order_id in known), None)
+        if owner is None:
+            raise UnknownOrderError(f"order {event.root_id} was never taken in")
+        found.setdefault(owner, []).append(line)
+    return found
 
 
 async def on_sweep_due(tasks: Sequence[Task], work: UnitOfWork) -> None:
@@ -102,9 +162,10 @@ def service_of(source: str) -> str:
 def entry_of(record: Received[Any]) -> Entry | None:
     """The timeline entry in a record's envelope; None where it reports no progress of an order."""
     told = record.extensions.get("progress")
-    if told is None:
+    if told is None or record.extensions.get("about", ORDER) != ORDER:
         return None
     progress = from_json(told)
+    replaces = record.extensions.get("replaces")
     return Entry(
         order_id=record.subject,
         root_id=record.key,
@@ -116,4 +177,8 @@ def entry_of(record: Received[Any]) -> Entry | None:
         params=to_json(progress.get("params", {})).decode(),
         topic=record.topic,
         at=record.time,
+        attempt=progress.get("attempt", 0),
+        replaces=tuple(replaces.split(",")) if replaces else (),
+        # The one thing the book reads from a body, and only where the header says that it is there.
+        revives=from_json(record.raw).get("revives") if progress["code"] == REVIVED else None,
     )

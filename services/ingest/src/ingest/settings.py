@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -17,8 +18,13 @@ class Settings(EventSettings):
     """Wraps the data keys of sealed receivers and raw orders; fulfillment has the same. `openssl rand -base64 32`."""
     receiver_kek_id: Annotated[str, Field(min_length=1, max_length=64)] = "1"
     """Name of the key above, written beside every sealed text, so that it can be changed one day."""
+    receiver_older_keks_file: Path | None = None
+    """Keys that were in force before, by their names: a JSON object, `{"1": "…"}`. They only open what was sealed with them."""
     token_key: Key
     """Keys the hashes that stand for phones and addresses. 32 bytes in base64; a new one makes every blacklist entry blind."""
+    refunds_from_versions: bool = True
+    """Whether a line that the channel shows as refunded, with a refund's id, is told as a refund. False where another system
+    posts every refund to `/v1/orders/…/refunds`."""
     intake_backlog_limit: Annotated[int, Field(ge=1)] = 50_000
     """Unsent outbox rows above which HTTP intake answers 503: 50 s of relay at 1,000 orders/s, so a broker's restart fits."""
     intake_backlog_check_seconds: Annotated[float, Field(ge=0)] = 1.0

@@ -16,7 +16,7 @@ def test_parts_carry_all_units_and_all_money(
     quantity: int, paid: int, receivable: int, tax: int, bundle: list[Component]
 ) -> None:
     """Fails when a fen is lost or made for some weights, or a SKU named twice becomes two lines of one key."""
-    parts = explode("SET", quantity, paid, receivable, tax, bundle)
+    parts = explode(quantity, paid, receivable, tax, bundle)
     assert [
         sum(amounts) for amounts in zip(*((p.paid_minor, p.receivable_minor, p.tax_minor) for p in parts), strict=True)
     ] == [
@@ -29,11 +29,6 @@ def test_parts_carry_all_units_and_all_money(
     }
     assert len({part.sku_id for part in parts}) == len(parts)
     assert all(min(part.paid_minor, part.receivable_minor, part.tax_minor) >= 0 for part in parts)
-
-
-def test_a_plain_line_moves_as_itself() -> None:
-    (line,) = explode("DRESS", 2, 100, 120, 10, ())
-    assert (line.sku_id, line.quantity, line.paid_minor, line.receivable_minor, line.tax_minor) == ("DRESS", 2, 100, 120, 10)
 
 
 @given(st.integers(0, 50), st.dictionaries(st.sampled_from("ABC"), st.integers(1, 5), min_size=1))

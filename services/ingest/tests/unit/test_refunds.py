@@ -32,7 +32,11 @@ def test_refunds_add_up_and_the_last_one_leaves_nothing(told: dict[tuple[int, st
 
 
 def test_a_line_gives_no_more_than_is_left_of_it() -> None:
-    left = {(1, "A"): Money(100, 120, 10), (1, "B"): Money(50, 60, 5), (2, "C"): Money(10, 10, 1)}
+    left: dict[tuple[int, str | None], Money] = {
+        (1, "A"): Money(100, 120, 10),
+        (1, "B"): Money(50, 60, 5),
+        (2, "C"): Money(10, 10, 1),
+    }
     assert refund_lines({1: 151}, left) == TooMuch(150, 1)
     taken = refund_lines({1: 30, 2: 10}, left)
     assert isinstance(taken, dict)

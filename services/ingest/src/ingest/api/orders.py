@@ -103,6 +103,8 @@ async def add_orders(
     given = await request.json()
     if not isinstance(given, dict):
         raise Problem("invalid_request", status=422, errors=[FieldError("body", "not_an_object")])
+    if "orders" not in given and len(await request.body()) > MEBIBYTE:
+        raise Problem("body_too_large", status=413, params={"limit_bytes": MEBIBYTE})
     drafts = await _drafts(request, given, language)
     await _refuse_when_full(request, settings)
 

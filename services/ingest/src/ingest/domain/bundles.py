@@ -30,12 +30,8 @@ class Moving:
     tax_minor: int
 
 
-def explode(
-    sku_id: str, quantity: int, paid_minor: int, receivable_minor: int, tax_minor: int, bundle: Sequence[Component]
-) -> list[Moving]:
-    """What a line moves: itself, or each SKU of its bundle once. Every fen of the line stands on one of the parts."""
-    if not bundle:
-        return [Moving(sku_id, quantity, paid_minor, receivable_minor, tax_minor)]
+def explode(quantity: int, paid_minor: int, receivable_minor: int, tax_minor: int, bundle: Sequence[Component]) -> list[Moving]:
+    """What a bundle's line moves: each SKU in it once. Every fen of the line stands on one of the parts."""
     parts = _merged(bundle)
     weights = [part.price_weight for part in parts]
     shares = (share_out(amount, weights) for amount in (paid_minor, receivable_minor, tax_minor))

@@ -77,9 +77,7 @@ def refund_lines(amounts: Mapping[int, int], left: Mapping[LineNo, Money]) -> di
 
 
 def _taken(paid_minor: int, left: Money) -> Money:
-    """The same share of what the line brings in and of its tax; the last fen of the payment takes the rest of both."""
-    if paid_minor == left.paid_minor:
-        return left
+    """The same share of what the line brings in and of its tax; the last fen of the payment takes the rest of both along."""
     return Money(
         paid_minor,
         left.receivable_minor * paid_minor // left.paid_minor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,9 @@ class OrderRow:
     """A root row and its documents as they stand, or shall stand."""
 
     order_id: UUID
+    first_order_id: UUID
+    """Itself, or the order that this one takes up again after a cancel."""
+    again: int
     step: int
     channel: str
     shop_id: str
@@ -39,11 +42,16 @@ class OrderRow:
     sealed: Sealed | None = None
     """The raw version; None where only the root row was read."""
     block: str = ""
+    part: str = ""
+    """The part as it was sent; empty where the block says the same."""
+    former_ref: UUID | None = None
+    """The receiver_ref that a change replaces now: its sealed receiver must be found again when the order is erased."""
     missing_skus: tuple[str, ...] = ()
 
 
 _COLUMNS = """
-    CAST(:ids AS uuid[]), CAST(:steps AS integer[]), CAST(:channels AS text[]), CAST(:shops AS text[]),
+    CAST(:ids AS uuid[]), CAST(:firsts AS uuid[]), CAST(:agains AS smallint[]),
+    CAST(:steps AS integer[]), CAST(:channels AS text[]), CAST(:shops AS text[]),
     CAST(:numbers AS text[]), CAST(:versions AS bigint[]), CAST(:hashes AS bytea[]), CAST(:states AS text[]),
     CAST(:codes AS text[]), CAST(:flags AS text[]), CAST(:sent AS bigint[]), CAST(:currencies AS text[]),
     CAST(:paid AS bigint[]), CAST(:placed AS timestamptz[]), CAST(:received AS timestamptz[]), CAST(:changed AS timestamptz[])
@@ -51,13 +59,14 @@ _COLUMNS = """
 _ADD_ORDERS = text(
     f"""
     INSERT INTO channel_order (
-        order_id, root_id, step, channel, shop_id, channel_order_no, source_version, content_hash, state, code, flags,
-        sent_version, currency, paid_minor, placed_at, received_at, changed_at
+        order_id, first_order_id, again, step, channel, shop_id, channel_order_no, source_version, content_hash, state, code,
+        flags, sent_version, currency, paid_minor, placed_at, received_at, changed_at
     )
-    SELECT id, id, step, channel, shop, number, version, hash, state, code, string_to_array(flags, ','), sent, currency, paid,
-        placed, received, changed
+    SELECT id, first, again, step, channel, shop, number, version, hash, state, code, string_to_array(flags, ','), sent,
+        currency, paid, placed, received, changed
     FROM unnest({_COLUMNS}) AS row(
-        id, step, channel, shop, number, version, hash, state, code, flags, sent, currency, paid, placed, received, changed
+        id, first, again, step, channel, shop, number, version, hash, state, code, flags, sent, currency, paid, placed,
+        received, changed
     )
     ON CONFLICT DO NOTHING
     RETURNING order_id
@@ -70,34 +79,46 @@ _UPDATE_ORDERS = text(
         flags = string_to_array(row.flags, ','), sent_version = row.sent, currency = row.currency, paid_minor = row.paid,
         placed_at = row.placed, changed_at = row.changed
     FROM unnest({_COLUMNS}) AS row(
-        id, step, channel, shop, number, version, hash, state, code, flags, sent, currency, paid, placed, received, changed
+        id, first, again, step, channel, shop, number, version, hash, state, code, flags, sent, currency, paid, placed,
+        received, changed
     )
     WHERE o.order_id = row.id
     """  # noqa: S608  constant text
 )
 _LOCK_ORDERS = text(
     """
-    SELECT order_id, step, channel, shop_id, channel_order_no, source_version, content_hash, state, code, flags, sent_version,
-        currency, paid_minor, placed_at, received_at, changed_at
+    SELECT order_id, first_order_id, again, step, channel, shop_id, channel_order_no, source_version, content_hash, state, code,
+        flags, sent_version, currency, paid_minor, placed_at, received_at, changed_at
     FROM channel_order WHERE order_id = ANY(CAST(:ids AS uuid[])) ORDER BY order_id FOR UPDATE
     """
 )
+# Whoever makes one more of a family holds its first order's lock, so the ids found are all there are.
+_FIND_FAMILIES = text(
+    """
+    SELECT order_id FROM channel_order
+    WHERE first_order_id = ANY(CAST(:ids AS uuid[])) AND order_id <> first_order_id ORDER BY order_id
+    """
+)
+_FIND_FIRSTS = text("SELECT order_id, first_order_id FROM channel_order WHERE order_id = ANY(CAST(:ids AS uuid[]))")
 _PUT_DOCUMENTS = text(
     """
-    INSERT INTO order_document (order_id, source_version, key_id, wrapped_key, nonce, ciphertext, block)
-    SELECT * FROM unnest(
+    INSERT INTO order_document (order_id, source_version, key_id, wrapped_key, nonce, ciphertext, block, part, former_refs)
+    SELECT id, version, key_id, key, nonce, ciphertext, block, part, array_remove(ARRAY[former], NULL)
+    FROM unnest(
         CAST(:ids AS uuid[]), CAST(:versions AS bigint[]), CAST(:key_ids AS text[]), CAST(:keys AS bytea[]),
-        CAST(:nonces AS bytea[]), CAST(:texts AS bytea[]), CAST(:blocks AS text[])
-    )
+        CAST(:nonces AS bytea[]), CAST(:texts AS bytea[]), CAST(:blocks AS text[]), CAST(:parts AS text[]),
+        CAST(:formers AS uuid[])
+    ) AS row(id, version, key_id, key, nonce, ciphertext, block, part, former)
     ON CONFLICT (order_id) DO UPDATE SET
         source_version = excluded.source_version, key_id = excluded.key_id, wrapped_key = excluded.wrapped_key,
         nonce = excluded.nonce, ciphertext = excluded.ciphertext,
-        block = CASE WHEN excluded.block = '' THEN order_document.block ELSE excluded.block END
+        block = excluded.block, part = excluded.part, former_refs = order_document.former_refs || excluded.former_refs
     """
 )
-_FIND_SEALED = text(
+_FIND_DOCUMENTS = text(
     """
-    SELECT order_id, key_id, wrapped_key, nonce, ciphertext FROM order_document WHERE order_id = ANY(CAST(:ids AS uuid[]))
+    SELECT order_id, key_id, wrapped_key, nonce, ciphertext, block, part FROM order_document
+    WHERE order_id = ANY(CAST(:ids AS uuid[]))
     """
 )
 _ADD_PARKED_SKUS = text(
@@ -125,7 +146,8 @@ async def lock_orders(work: UnitOfWork, order_ids: Collection[UUID]) -> dict[UUI
     rows = await work.connection.execute(_LOCK_ORDERS, {"ids": sorted(order_ids)})
     return {
         row.order_id: OrderRow(
-            row.order_id, row.step, row.channel, row.shop_id, row.channel_order_no, row.source_version, row.content_hash,
+            row.order_id, row.first_order_id, row.again,
+            row.step, row.channel, row.shop_id, row.channel_order_no, row.source_version, row.content_hash,
             State(row.state), row.code, list(row.flags), row.sent_version, row.currency, row.paid_minor, row.placed_at,
             row.received_at, row.changed_at,
         )
@@ -140,7 +162,7 @@ async def update_orders(work: UnitOfWork, rows: Sequence[OrderRow]) -> None:
 
 
 async def put_documents(work: UnitOfWork, rows: Sequence[OrderRow]) -> None:
-    """Write the sealed version of each row that has one; an empty block leaves the block that is there. Roots are locked."""
+    """Write the documents of each row that has them. Roots are locked."""
     written = [(row, row.sealed) for row in sorted(rows, key=_by_id) if row.sealed is not None]
     if written:
         await work.connection.execute(
@@ -153,14 +175,38 @@ async def put_documents(work: UnitOfWork, rows: Sequence[OrderRow]) -> None:
                 "nonces": [sealed.nonce for _, sealed in written],
                 "texts": [sealed.ciphertext for _, sealed in written],
                 "blocks": [row.block for row, _ in written],
+                "parts": [row.part for row, _ in written],
+                "formers": [row.former_ref for row, _ in written],
             },
         )
 
 
-async def find_sealed(work: UnitOfWork, order_ids: Collection[UUID]) -> dict[UUID, Sealed]:
-    """The sealed latest versions."""
-    rows = await work.connection.execute(_FIND_SEALED, {"ids": sorted(order_ids)})
-    return {row.order_id: Sealed(row.key_id, row.wrapped_key, row.nonce, row.ciphertext) for row in rows}
+async def read_documents(work: UnitOfWork, rows: Iterable[OrderRow]) -> None:
+    """Fill in the documents of these rows."""
+    by_id = {row.order_id: row for row in rows}
+    for found in await work.connection.execute(_FIND_DOCUMENTS, {"ids": sorted(by_id)}):
+        row = by_id[found.order_id]
+        row.sealed = Sealed(found.key_id, found.wrapped_key, found.nonce, found.ciphertext)
+        row.block, row.part = found.block, found.part
+
+
+async def find_firsts(work: UnitOfWork, order_ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """The first order of each of these orders; ids that are none are missing from the answer."""
+    rows = await work.connection.execute(_FIND_FIRSTS, {"ids": sorted(order_ids)})
+    return {row.order_id: row.first_order_id for row in rows}
+
+
+async def lock_families(work: UnitOfWork, first_order_ids: Collection[UUID]) -> dict[UUID, list[OrderRow]]:
+    """Lock first orders, then the orders that took them up again, each kind sorted; in the order in which they came about."""
+    firsts = await lock_orders(work, first_order_ids)
+    families = {order_id: [row] for order_id, row in firsts.items()}
+    found = await work.connection.execute(_FIND_FAMILIES, {"ids": sorted(firsts)})
+    if later := list(found.scalars()):
+        for row in (await lock_orders(work, later)).values():
+            families[row.first_order_id].append(row)
+    for family in families.values():
+        family.sort(key=lambda row: row.again)
+    return families
 
 
 async def set_missing_skus(work: UnitOfWork, rows: Sequence[OrderRow], *, were_there: bool) -> None:
@@ -199,6 +245,8 @@ def _by_id(row: OrderRow) -> int:
 def _order_arrays(rows: Sequence[OrderRow]) -> dict[str, list[Any]]:
     return {
         "ids": [row.order_id for row in rows],
+        "firsts": [row.first_order_id for row in rows],
+        "agains": [row.again for row in rows],
         "steps": [row.step for row in rows],
         "channels": [row.channel for row in rows],
         "shops": [row.shop_id for row in rows],
