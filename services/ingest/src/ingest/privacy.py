@@ -169,9 +169,9 @@ def destination_of(receiver: Receiver | None, tokens: Tokens) -> Destination:
     street = receiver.town + receiver.street
     return Destination.model_construct(
         region_code=region.code,
-        province=region.province or receiver.province,
-        city=region.city or receiver.city,
-        district=region.district or receiver.district,
+        province=region.province,
+        city=region.city,
+        district=region.district,
         country=receiver.country,
         latitude=region.latitude,
         longitude=region.longitude,

@@ -144,3 +144,18 @@ def test_keywords_come_once_and_in_the_tables_order() -> None:
     table = {"顺丰": "wants_carrier", "中通": "wants_carrier", "不要打电话": "no_contact"}
     assert keywords_in(("不要打电话，发顺丰", "顺丰或中通"), table) == ["wants_carrier", "no_contact"]
     assert keywords_in(("", ""), table) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (("张三家", "李四", "13812345678"), ("", "", "")),
+        (("浙江省", "张三的店对面", "李四"), ("浙江省", "", "")),
+        (("浙江省", "杭州市", "找张三 13812345678"), ("浙江省", "杭州市", "")),
+        (("广东省", "东莞市", "李四"), ("广东省", "东莞市", "")),
+    ],
+)
+def test_only_official_names_leave(given: tuple[str, str, str], names: tuple[str, str, str]) -> None:
+    """Fails when what was typed into a region's field goes out as its name: it may be a person's."""
+    region = regions().find(None, *given)
+    assert (region.province, region.city, region.district) == names

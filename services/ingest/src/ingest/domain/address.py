@@ -134,7 +134,7 @@ class Regions:
     def _of_names(self, province: str, city: str, district: str) -> Region:
         province_code = self._lookup(self._provinces, province)
         if province_code is None:
-            return Region("000000", province, city, district, None, None, 0)
+            return NOWHERE
         head = province_code[:2]
         city_code = self._lookup_in(self._cities, head, city)
         if city_code is None and (county := self._county(head, city)):
@@ -147,7 +147,7 @@ class Regions:
         ):
             return self._of_code(county)
         if city_code is None:
-            return self._region(province_code, province, city, district, 1)
+            return self._region(province_code, 1)
         if not district or not city_code.endswith("00"):
             return self._of_code(city_code)
         # 重庆 has two "cities" (districts, counties): a name may stand under either.
@@ -156,7 +156,7 @@ class Regions:
         )
         if district_code is None:
             level = 3 if city_code[:4] not in self._with_districts else 2
-            return self._region(city_code, province, city, district, level)
+            return self._region(city_code, level)
         return self._of_code(district_code)
 
     def _county(self, head: str, name: str) -> str | None:
@@ -174,22 +174,25 @@ class Regions:
         level = 1 if code.endswith("0000") else 2 if code.endswith("00") else 3
         if level == 2 and code[:4] not in self._with_districts:
             level = 3  # 东莞, 中山, 儋州, 嘉峪关: a city without districts is as exact as it gets.
-        return self._region(code, "", "", "", level)
+        return self._region(code, level)
 
-    def _region(self, code: str, province: str, city: str, district: str, level: int) -> Region:
-        """Official names where the code has them, else as they were given."""
-        city_code = f"{code[:4]}00"
+    def _region(self, code: str, level: int) -> Region:
+        """Official names alone: what somebody typed into these fields may be a name, a street, anything."""
         own_name, latitude, longitude = self._by_code[code]
-        city_name = self._by_code.get(city_code, ("", 0.0, 0.0))[0] if not code.endswith("0000") else city
         return Region(
             code=code,
-            province=self._by_code.get(f"{code[:2]}0000", (province, 0.0, 0.0))[0],
-            city=city_name or (own_name if not code.endswith("00") else city),
-            district=own_name if not code.endswith("00") else district,
+            province=self._by_code.get(f"{code[:2]}0000", ("", 0.0, 0.0))[0],
+            city=self._city_name(code, own_name),
+            district="" if code.endswith("00") else own_name,
             latitude=latitude,
             longitude=longitude,
             level=level,
         )
+
+    def _city_name(self, code: str, own_name: str) -> str:
+        if code.endswith("0000"):
+            return ""
+        return self._by_code.get(f"{code[:4]}00", ("", 0.0, 0.0))[0] or ("" if code.endswith("00") else own_name)
 
 
 def grade(region: Region, street: str, *, handle: bool, domestic: bool) -> str:
