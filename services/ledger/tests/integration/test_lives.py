@@ -134,9 +134,10 @@ async def test_any_order_with_copies_in_any_batches_ends_the_same(engine: AsyncE
     ends = []
     for shuffled in (False, True):
         story = Story()
+        part = uuid4()  # The second parcel is that of an order split off.
         choices: list[Sequence[Event]] = [
             story.parcels(story.delivered)[:1],
-            story.parcels(story.delivered)[1:],
+            [moved(story.parcels(story.delivered)[1], part)],
             [story.confirmed(1, (1, "DRESS01-RED-M", 2))],
             [story.confirmed(2, (2, "SOCK02-WHT", 1))],
             [story.changed(pair, request=n) for n, pair in enumerate(pairwise(prices))],
@@ -146,7 +147,8 @@ async def test_any_order_with_copies_in_any_batches_ends_the_same(engine: AsyncE
             [story.returned(2, (0, 1, "bad"), (1, 1, "missing"))],
             story.parcels(story.lost)[:1],
         ]
-        events = [story.received, *story.parcels(story.shipped)]
+        first, second = story.parcels(story.shipped)
+        events = [story.received, first, moved(second, part)]
         events += [event for number in sorted(wanted) for event in choices[number]]
         book = f"book_{uuid4().hex}"
         harness = make_harness(engine, book=book, ids=SeededIds(uuid4().int))
@@ -186,16 +188,21 @@ async def test_an_order_taken_up_again_brings_no_money_but_its_goods_count(harne
     """Fails when a revived order is paid twice, or its parcels do not meet the payment of the first."""
     first, again = Story(), uuid4()
     refund = first.refunded(1, WHOLE[0])
-    moved = [
+    later = [
         event.model_copy(update={"order_id": again, "root_id": again, "part": part_of(event.part, again)})
         for event in first.all
     ]
-    revived = moved[0].model_copy(update={"revives": first.order_id})
-    await harness.receive([refund, *moved[1:], revived, first.received])
+    revived = later[0].model_copy(update={"revives": first.order_id})
+    await harness.receive([refund, *later[1:], revived, first.received])
     balances = await balances_of(engine)
     assert (balances["6001"], balances["2204"], balances["1122.01"]) == (-26772 + 21062, 0, 27790 - 21403)
     steps = await rows_of(engine, "SELECT order_id, step FROM posted_order ORDER BY step")
     assert {row.order_id for row in steps} == {first.order_id, again}
+
+
+def moved(event: Any, order_id: UUID) -> Any:
+    """The event as one of a part of its order."""
+    return event.model_copy(update={"order_id": order_id, "part": event.part.model_copy(update={"order_id": order_id})})
 
 
 def part_of(part: Part, order_id: UUID) -> Part:
@@ -209,8 +216,7 @@ async def test_two_workers_on_one_origin_lose_nothing(engine: AsyncEngine) -> No
     children = {story.order_id: uuid4() for story in stories}
 
     def child(story: Story, event: Any) -> Any:
-        child_id = children[story.order_id]
-        return event.model_copy(update={"order_id": child_id, "part": event.part.model_copy(update={"order_id": child_id})})
+        return moved(event, children[story.order_id])
 
     one = [[e for s in stories for e in (s.received, child(s, s.shipped))], [child(s, s.delivered) for s in stories]]
     two = [[s.refunded(1, *WHOLE) for s in reversed(stories)], [s.returned(1, (0, 2, "good"), (1, 1, "good")) for s in stories]]
