@@ -209,6 +209,15 @@ def part_of(part: Part, order_id: UUID) -> Part:
     return part.model_copy(update={"order_id": order_id, "root_id": order_id, "parent_id": None})
 
 
+async def test_a_split_off_part_delivered_after_the_refund_meets_it(harness: Harness, engine: AsyncEngine) -> None:
+    """Fails when an order's vouchers look at its own row alone, and not at those of the origins that its lines come from."""
+    story, part = Story(), uuid4()
+    await harness.receive([story.received, moved(story.shipped, part), story.refunded(1, *WHOLE)])
+    await harness.receive([moved(story.delivered, part)])
+    balances = await nonzero(engine)
+    assert balances == {"1405.01": -13900, "6401": 13900, "6601.01": 1350, "2202.01": -1350}
+
+
 async def test_two_workers_on_one_origin_lose_nothing(engine: AsyncEngine) -> None:
     """Fails when origins are not locked, or not in one order: an overlap would be missed, moved twice, or end in a deadlock."""
     harnesses = [make_harness(engine, ids=SeededIds(seed)) for seed in (1, 2)]
