@@ -90,6 +90,7 @@ def upgrade() -> None:
             step integer NOT NULL,
             attempt integer NOT NULL,
             state text NOT NULL CONSTRAINT order_state_state CHECK (state IN ('routed', 'unroutable')),
+            decided_at timestamptz NOT NULL,
             CONSTRAINT order_state_step CHECK (step >= 1 AND attempt >= step)
         )
         """

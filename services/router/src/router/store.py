@@ -191,6 +191,7 @@ async def lock_orders(work: UnitOfWork, decisions: Sequence[NewDecision]) -> dic
             "root_ids": [new.root_id for new in ordered],
             "attempts": [new.attempt for new in ordered],
             "states": [new.state for new in ordered],
+            "now": work.now,
         },
     )
     return {row.order_id: row.step for row in rows}
@@ -198,12 +199,13 @@ async def lock_orders(work: UnitOfWork, decisions: Sequence[NewDecision]) -> dic
 
 _LOCK_ORDERS = text(
     """
-    INSERT INTO order_state (order_id, root_id, step, attempt, state)
-    SELECT order_id, root_id, 1, attempt, state
+    INSERT INTO order_state (order_id, root_id, step, attempt, state, decided_at)
+    SELECT order_id, root_id, 1, attempt, state, :now
     FROM unnest(CAST(:order_ids AS uuid[]), CAST(:root_ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:states AS text[]))
       AS t (order_id, root_id, attempt, state)
     ON CONFLICT (order_id) DO UPDATE
-    SET step = order_state.step + 1, attempt = excluded.attempt, state = excluded.state
+    SET step = order_state.step + 1, attempt = excluded.attempt, state = excluded.state,
+        decided_at = excluded.decided_at
     WHERE order_state.attempt < excluded.attempt
     RETURNING order_id, step
     """

@@ -77,6 +77,7 @@ order_state = Table(
     Column("step", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("state", Text, nullable=False),
+    Column("decided_at", DateTime(timezone=True), nullable=False),
     CheckConstraint("step >= 1 AND attempt >= step", name="order_state_step"),
     CheckConstraint("state IN ('routed', 'unroutable')", name="order_state_state"),
 )
