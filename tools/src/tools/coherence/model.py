@@ -24,6 +24,7 @@ class TopicRecord:
     partition: int
     offset: int
     subject: str
+    type: str
     id: str
     digest: bytes
     """Of type and body."""
@@ -113,6 +114,49 @@ def same_in_both(name: str, title: str, left: tuple[str, str], right: tuple[str,
             Finding(key, _difference(left[0], ours.get(key), right[0], theirs.get(key)))
             for key in sorted(ours.keys() | theirs.keys())
             if ours.get(key) != theirs.get(key)
+        ]
+
+    return Check(name, title, find)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Some of the units of a sum that must come to nothing."""
+
+    where: str
+    """In words."""
+    service: str
+    sign: int
+    sql: str
+    """Gives (key, quantity); a key may come often."""
+
+
+_WEIGHED = (
+    "SELECT coalesce(sum(quantity), 0), coalesce(sum(quantity * hashtextextended(key, 0)::numeric), 0)"
+    " FROM ({}) AS said (key, quantity)"
+)
+
+
+def adds_up(name: str, title: str, terms: Sequence[Term]) -> Check:
+    """Over all databases, the units of each key come to zero.
+
+    Sums weighed by a hash of the key are compared first: they are linear, so two aggregates per term tell of a million keys.
+    """
+
+    async def find(sources: Sources) -> list[Finding]:
+        sums = [(await sources.rows(term.service, _WEIGHED.format(term.sql)))[0] for term in terms]
+        if all(sum(term.sign * row[column] for term, row in zip(terms, sums, strict=True)) == 0 for column in (0, 1)):
+            return []
+        found: dict[str, dict[str, int]] = {}
+        for term in terms:
+            for key, quantity in await sources.rows(term.service, term.sql):
+                units = found.setdefault(key, {})
+                units[term.where] = units.get(term.where, 0) + quantity
+        signs = {term.where: term.sign for term in terms}
+        return [
+            Finding(key, ", ".join(f"{quantity} {where}" for where, quantity in units.items()))
+            for key, units in sorted(found.items())
+            if sum(signs[where] * quantity for where, quantity in units.items())
         ]
 
     return Check(name, title, find)
