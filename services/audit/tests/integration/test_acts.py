@@ -97,12 +97,12 @@ async def test_two_replicas_judge_by_the_newest_rules(migrated_database: Callabl
     factory = partial(make_runtime, engine, settings=RuntimeSettings(order_partitions=4))
     replicas = [Harness(factory, ids=SeededIds(seed)) for seed in (1, 2)]
     for replica in replicas:
-        assert isinstance((await replica.receive([an_order()])).emitted[0], OrderAudited)
+        assert isinstance((await replica.receive([an_order(address_grade="street_short")])).emitted[0], OrderAudited)
     async with replicas[0].runtime.work() as work:
-        document = '{"rules": [{"kind": "risk", "rule_id": "risk"}]}'
+        document = '{"rules": [{"kind": "address", "rule_id": "strict", "allowed_grades": ["complete"]}]}'
         await add_rule_set(work, document, made_by="mei", reason="x")
     for replica in replicas:
-        assert isinstance((await replica.receive([an_order(risk_locked=True)])).emitted[0], OrderHeld)
+        assert isinstance((await replica.receive([an_order(address_grade="street_short")])).emitted[0], OrderHeld)
     await engine.dispose()
 
 
