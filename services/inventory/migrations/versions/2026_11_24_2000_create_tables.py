@@ -142,24 +142,58 @@ TABLES: Sequence[str] = (
     CREATE TABLE stock_order (
         order_id uuid PRIMARY KEY,
         root_id uuid NOT NULL,
+        parent_id uuid,
         step integer NOT NULL,
-        state text NOT NULL CHECK (state IN ('root', 'reserved', 'backordered', 'stuck', 'allocated', 'closed')),
+        state text NOT NULL CHECK (state IN (
+            'root', 'reserved', 'backordered', 'stuck', 'allocated', 'returned', 'split', 'cancelled', 'closed'
+        )),
         attempt integer NOT NULL CHECK (attempt >= 0),
         reoffers smallint NOT NULL CHECK (reoffers >= 0),
         pool_id text NOT NULL,
         place_no integer,
+        capacity_on date,
+        forced_place_no integer,
+        excluded integer[] NOT NULL DEFAULT '{}',
+        children integer NOT NULL DEFAULT 0,
+        return_no integer NOT NULL DEFAULT 0,
         kind text NOT NULL,
         priority smallint NOT NULL,
         received_at timestamptz NOT NULL,
         skus text[] NOT NULL,
         quantities integer[] NOT NULL,
         units_left integer NOT NULL CHECK (units_left >= 0),
+        added_at timestamptz NOT NULL,
         changed_at timestamptz NOT NULL,
         CHECK (cardinality(skus) = cardinality(quantities)),
         CHECK (0 < ALL (quantities)),
         CHECK ((place_no IS NOT NULL) = (state IN ('allocated', 'closed'))),
-        CHECK ((units_left = 0) = (state IN ('closed', 'root')))
+        CHECK ((units_left = 0) = (state IN ('closed', 'root', 'split', 'cancelled')))
     ) WITH (fillfactor = 60)
+    """,
+    # Orders that were never split are their own roots, and pay nothing for it.
+    "CREATE INDEX stock_order_by_root ON stock_order (root_id) WHERE root_id <> order_id",
+    """
+    CREATE TABLE pending_stop (
+        stop_no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        root_id uuid NOT NULL,
+        request_id uuid NOT NULL,
+        origin_order_id uuid NOT NULL,
+        origin_line integer NOT NULL,
+        sku_id text NOT NULL,
+        quantity integer NOT NULL CHECK (quantity > 0),
+        kind text NOT NULL CHECK (kind IN ('cancel', 'recall')),
+        since timestamptz NOT NULL,
+        CONSTRAINT pending_stop_claim_key UNIQUE (root_id, request_id, origin_order_id, origin_line, sku_id)
+    )
+    """,
+    """
+    CREATE TABLE order_request (
+        request_id uuid NOT NULL,
+        kind text NOT NULL CHECK (kind IN ('cancel', 'change')),
+        root_id uuid NOT NULL,
+        heard_at timestamptz NOT NULL,
+        PRIMARY KEY (request_id, kind)
+    )
     """,
     """
     CREATE TABLE order_document (
@@ -255,6 +289,8 @@ NAMES: Sequence[str] = (
     "stuck_order",
     "backorder",
     "order_document",
+    "order_request",
+    "pending_stop",
     "stock_order",
     "movement",
     "place_day",

@@ -7,7 +7,17 @@ from functools import partial
 from fastapi import FastAPI, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from contracts import OrderAudited, OrderRouted, ShipmentCreated
+from contracts import (
+    AllocationReturned,
+    CancelForwarded,
+    ChangeForwarded,
+    OrderAudited,
+    OrderRouted,
+    ReturnReceived,
+    ShipmentCreated,
+    StopAnswered,
+    WithdrawalForwarded,
+)
 from eventing import (
     AesGcmSealer,
     Check,
@@ -15,6 +25,7 @@ from eventing import (
     KafkaBroker,
     NullObserver,
     Observer,
+    Received,
     Route,
     Runtime,
     RuntimeSettings,
@@ -25,9 +36,16 @@ from eventing.broker import Broker
 from eventing.clock import Clock, IdSource
 from inventory import api, tables
 from inventory.handlers.audited import on_order_audited
+from inventory.handlers.booking import DISPROVE, SHRINK, on_disprove
 from inventory.handlers.context import Inventory
-from inventory.handlers.routed import RETRY_STUCK, on_order_routed, on_retry_stuck
+from inventory.handlers.keeping_back import APPLY_SAFETY, on_apply_safety
+from inventory.handlers.redriving import REDRIVE, RETRY_STUCK, on_redrive, on_retry_stuck
+from inventory.handlers.requests import on_in_band
+from inventory.handlers.resending import RESEND, on_resend
+from inventory.handlers.returned_goods import on_return_received
+from inventory.handlers.routed import on_order_routed
 from inventory.handlers.shipped import on_shipment_created
+from inventory.handlers.shrinking import SHRINK_BATCH, on_shrink
 from inventory.handlers.waking import WAKE, on_wake
 from inventory.levels import sending_levels
 from inventory.settings import Settings
@@ -55,6 +73,7 @@ def make_runtime(
     clock: Clock | None = None,
     ids: IdSource | None = None,
 ) -> Runtime:
+    in_band = partial(on_in_band, inventory)  # One handler for all of it keeps a root's requests in their order.
     return Runtime(
         service="inventory",
         engine=engine,
@@ -67,12 +86,23 @@ def make_runtime(
                     Route(OrderAudited, partial(on_order_audited, inventory)),
                     Route(OrderRouted, partial(on_order_routed, inventory)),
                     Route(ShipmentCreated, partial(on_shipment_created, inventory)),
+                    Route(CancelForwarded, in_band, supersedes=supersedes_stash),
+                    Route(WithdrawalForwarded, in_band),
+                    Route(ChangeForwarded, in_band),
+                    Route(AllocationReturned, in_band),
+                    Route(StopAnswered, in_band),
+                    Route(ReturnReceived, partial(on_return_received, inventory)),
                 ],
             )
         ],
         tasks=[
             Timer(WAKE, partial(on_wake, inventory), batch=WAKE_BATCH),
             Timer(RETRY_STUCK, partial(on_retry_stuck, inventory)),
+            Timer(REDRIVE, partial(on_redrive, inventory), batch=1),
+            Timer(SHRINK, partial(on_shrink, inventory), batch=SHRINK_BATCH),
+            Timer(DISPROVE, partial(on_disprove, inventory)),
+            Timer(APPLY_SAFETY, partial(on_apply_safety, inventory)),
+            Timer(RESEND, on_resend),
         ],
         settings=settings,
         observer=observer or NullObserver(),
@@ -80,6 +110,11 @@ def make_runtime(
         ids=ids,
         role=role,
     )
+
+
+def supersedes_stash(cancel: Received[CancelForwarded], head: Received[None]) -> bool:
+    """Whether a cancel of a whole order makes the order pointless that waits parked for its first time here."""
+    return cancel.event.whole and head.type == OrderAudited.TYPE and head.subject == cancel.key
 
 
 @asynccontextmanager

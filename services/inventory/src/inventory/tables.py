@@ -162,23 +162,63 @@ stock_order = Table(
     metadata,
     Column("order_id", Uuid, primary_key=True),
     Column("root_id", Uuid, nullable=False),
+    # The order that it was split off from here.
+    Column("parent_id", Uuid),
     Column("step", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("reoffers", SmallInteger, nullable=False),
     Column("pool_id", Text, nullable=False),
     Column("place_no", Integer),
+    # The place's day that it takes capacity of.
+    Column("capacity_on", Date),
+    # The place that a person chose, until an attempt there fails.
+    Column("forced_place_no", Integer),
+    # Places that gave it back.
+    Column("excluded", ARRAY(Integer), nullable=False, server_default="{}"),
+    # Orders split off so far, and the last return under this attempt.
+    Column("children", Integer, nullable=False, server_default="0"),
+    Column("return_no", Integer, nullable=False, server_default="0"),
     Column("kind", Text, nullable=False),
     Column("priority", SmallInteger, nullable=False),
     Column("received_at", DateTime(timezone=True), nullable=False),
+    # Units by SKU that have neither left nor been cancelled; of a finished order, what it last had.
     Column("skus", ARRAY(Text), nullable=False),
     Column("quantities", ARRAY(Integer), nullable=False),
     Column("units_left", Integer, nullable=False),
+    Column("added_at", DateTime(timezone=True), nullable=False),
     Column("changed_at", DateTime(timezone=True), nullable=False),
 )
+Index("stock_order_by_root", stock_order.c.root_id, postgresql_where=stock_order.c.root_id != stock_order.c.order_id)
 
-# The body of order.audited as it came: the order and part blocks that stock.allocated forwards. Apart, so that a change
-# of state does not copy it.
+# Units that requests claim at places, in the order in which they were asked; gone with the answer.
+pending_stop = Table(
+    "pending_stop",
+    metadata,
+    Column("stop_no", BigInteger, Identity(always=True), primary_key=True),
+    Column("root_id", Uuid, nullable=False),
+    Column("request_id", Uuid, nullable=False),
+    Column("origin_order_id", Uuid, nullable=False),
+    Column("origin_line", Integer, nullable=False),
+    Column("sku_id", Text, nullable=False),
+    Column("quantity", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("root_id", "request_id", "origin_order_id", "origin_line", "sku_id", name="pending_stop_claim_key"),
+)
+
+# Requests heard: each has its effect once, whatever the inbox still remembers.
+order_request = Table(
+    "order_request",
+    metadata,
+    Column("request_id", Uuid, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("root_id", Uuid, nullable=False),
+    Column("heard_at", DateTime(timezone=True), nullable=False),
+)
+
+# The order and part blocks that stock.allocated forwards: order.audited as it came, the part less what has left it. Apart, so
+# that a change of state does not copy it; gone once the order is finished.
 order_document = Table(
     "order_document",
     metadata,

@@ -77,10 +77,10 @@ async def test_an_order_that_somebody_holds_is_woken_later(shop: Any) -> None:
     await shop.receive_goods("杭州仓", {"茶": 1})
     async with shop.harness.runtime.engine.connect() as connection:
         await connection.exec_driver_sql("SELECT FROM stock_order WHERE order_id = $1 FOR UPDATE", (order.order_id,))
-        assert await shop.harness.run_due_tasks() == 1
+        assert await shop.harness.run_due_tasks("wake_backorders") == 1
     assert await shop.harness.emitted() == []
     shop.harness.clock.advance(seconds=1)
-    assert await shop.harness.run_due_tasks() == 1
+    assert await shop.harness.run_due_tasks("wake_backorders") == 1
     assert [event.order_id for event in await shop.harness.emitted()] == [order.order_id]
 
 
@@ -116,7 +116,7 @@ async def test_workers_pin_equal_orders_without_deadlock_or_loss(make_shop: Any,
     ]
 
     async def pin(worker: Any, reserved: list[Any]) -> None:
-        for attempt in range(3):
+        for attempt in range(10):  # How often a race is lost depends on the machine.
             plans = [list(reversed(range(1, 16))) if attempt else list(range(1, 16)) for _ in reserved]
             routed = [a_routed(event, *numbers) for event, numbers in zip(reserved, plans, strict=True)]
             reserved = [event for event in (await worker.harness.receive(routed)).emitted if isinstance(event, StockReserved)]

@@ -30,6 +30,8 @@ OWN = {
     "place_day",
     "movement",
     "stock_order",
+    "pending_stop",
+    "order_request",
     "order_document",
     "backorder",
     "stuck_order",

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from inventory.domain.allocation import Choice, Plan, Routed, choose_in_turn, is_stuck
+from inventory.domain.allocation import Parcel, Plan, Routed, choose_in_turn, is_last_try
 
 
 def an_order(number: int, *places: int, **wanted: int) -> Routed:
@@ -12,7 +12,8 @@ def an_order(number: int, *places: int, **wanted: int) -> Routed:
 def test_the_first_plan_that_fits_whole_wins() -> None:
     """Fails if a plan is taken that lacks a unit of one line."""
     free = {("a", 1): 5, ("b", 1): 0, ("a", 2): 1, ("b", 2): 1}
-    assert choose_in_turn([an_order(1, 1, 2, a=1, b=1)], free, {1: 9, 2: 9}) == [Choice(UUID(int=1), 1)]
+    (choice,) = choose_in_turn([an_order(1, 1, 2, a=1, b=1)], free, {1: 9, 2: 9})
+    assert (choice.plan, choice.parcels) == (1, (Parcel(Plan(2, "sf", 800, 2), {"a": 1, "b": 1}),))
     assert free == {("a", 1): 5, ("b", 1): 0, ("a", 2): 0, ("b", 2): 0}
 
 
@@ -29,5 +30,36 @@ def test_a_place_without_capacity_takes_no_order() -> None:
     assert [choice.order_id.int for choice in choose_in_turn(orders, {("a", 1): 9}, {1: 1})] == [1]
 
 
-def test_an_order_is_offered_again_twice_before_people_see_it() -> None:
-    assert [is_stuck(reoffers) for reoffers in range(4)] == [False, False, True, True]
+def test_an_order_is_offered_again_twice_before_its_last_try() -> None:
+    assert [is_last_try(reoffers) for reoffers in range(4)] == [False, False, True, True]
+
+
+def combined(*parcels: tuple[int, dict[str, int]]) -> list[Parcel]:
+    return [Parcel(Plan(place, "sf", 800, 2), units) for place, units in parcels]
+
+
+def test_several_parcels_are_tried_after_every_single_place() -> None:
+    """Fails if an order is split that one place could ship, or if a parcel's place lacks a unit or capacity."""
+    parcels = combined((1, {"a": 1}), (2, {"a": 1, "b": 1}))
+    order = an_order(1, 3, a=2, b=1)._replace(combined=[parcels])
+    free = {("a", 1): 1, ("a", 2): 1, ("b", 2): 1, ("a", 3): 2, ("b", 3): 1}
+    assert [choice.plan for choice in choose_in_turn([order, order], free, {1: 1, 2: 1, 3: 9})] == [0, 1]
+    assert set(free.values()) == {0}
+    free = {("a", 1): 1, ("a", 2): 1, ("b", 2): 1}
+    assert choose_in_turn([order], free, {1: 1, 2: 0, 3: 9}) == []
+
+
+def test_the_last_try_takes_what_the_places_have_together() -> None:
+    """Fails if an order gets stuck although the places of its plans have all of it, or if it is split against the policy."""
+    parcels = combined((1, {"a": 2}), (2, {"a": 1}))
+    order = an_order(1, a=3)._replace(combined=[parcels], splits_freely=True)
+    free = {("a", 1): 1, ("a", 2): 5}
+    (choice,) = choose_in_turn([order], dict(free), {1: 1, 2: 1})
+    assert [(parcel.plan.place_no, parcel.units) for parcel in choice.parcels] == [(1, {"a": 1}), (2, {"a": 2})]
+    assert choose_in_turn([order._replace(splits_freely=False)], dict(free), {1: 1, 2: 1}) == []
+    assert choose_in_turn([order], {("a", 1): 1, ("a", 2): 1}, {1: 1, 2: 1}) == []
+
+
+def test_a_forced_place_needs_no_capacity() -> None:
+    order = an_order(1, 1, a=1)._replace(forced=True)
+    assert len(choose_in_turn([order], {("a", 1): 1}, {1: 0})) == 1

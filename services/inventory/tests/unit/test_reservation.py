@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from inventory.domain.counts import PoolCount
-from inventory.domain.reservation import Backordered, Demand, Held, Missing, reserve_in_turn, wake_in_turn
+from inventory.domain.reservation import Backordered, Demand, Held, Missing, Split, hold_again, reserve_in_turn, wake_in_turn
 
 
 def a_demand(number: int, **wanted: int) -> Demand:
@@ -39,3 +39,23 @@ def test_no_unit_rests_because_an_older_order_wants_more() -> None:
     outcomes = wake_in_turn([a_demand(1, a=5), a_demand(2, a=1)], levels(a=1))
     assert isinstance(outcomes[0], Backordered)
     assert outcomes[1] == Held(UUID(int=2))
+
+
+def test_a_shop_that_splits_sends_what_is_there() -> None:
+    """Fails if a part is held that another order was promised, or if an order of which nothing is there is split."""
+    stock = levels(a=3, b=0)
+    demands = [a_demand(number, a=2, b=1)._replace(splits=True) for number in (1, 2, 3)]
+    assert reserve_in_turn(demands, stock) == [
+        Split(UUID(int=1), {"a": 2}, [Missing("b", 1, 1)]),
+        Split(UUID(int=2), {"a": 1}, [Missing("a", 2, 1), Missing("b", 1, 1)]),
+        Backordered(UUID(int=3), [Missing("a", 2, 2), Missing("b", 1, 1)]),
+    ]
+    assert stock["a", "main"].free == 0
+
+
+def test_an_order_that_came_back_keeps_its_hold_unless_the_pool_lacks_it() -> None:
+    """Fails if a returned order loses its place to others, or is promised what has vanished."""
+    stock = {("a", "main"): PoolCount(), ("b", "main"): PoolCount(overpromised=1)}
+    assert hold_again(a_demand(1, a=2), stock) == Held(UUID(int=1))
+    assert hold_again(a_demand(2, a=2, b=2), stock) == Backordered(UUID(int=2), [Missing("b", 2, 1)])
+    assert (stock["a", "main"].free, stock["b", "main"].free, stock["b", "main"].overpromised) == (2, 1, 0)

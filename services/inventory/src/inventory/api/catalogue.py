@@ -1,6 +1,6 @@
 """SKUs and places: changed here, and nowhere else."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import time
 from typing import Annotated, Any
 
@@ -10,20 +10,24 @@ from pydantic_core import PydanticCustomError
 
 from contracts import CatalogItem, CatalogLocation
 from contracts.envelope import Code, Count, Currency, Id, MinorAmount, PlaceId, Quantity, RateBp, RegionCode, SkuId, Text
-from eventing import UnitOfWork
+from eventing import NewTask, Runtime, UnitOfWork
 from inventory import tables
-from inventory.api.shared import RuntimeOf
+from inventory.api.shared import InventoryOf, RuntimeOf
+from inventory.handlers.keeping_back import safety_tasks
+from inventory.handlers.redriving import REDRIVE
+from inventory.handlers.resending import resend_task
 from inventory.store import catalogue, queries
 from inventory.store.catalogue import Saved
-from webapi.callers import Admin, Principal, Viewer
+from webapi.callers import Admin, Operator, Principal, Viewer
 from webapi.models import StrictModel
-from webapi.operators import Reason, record_manual_act
+from webapi.operators import ManualReason, Reason, record_manual_act
 from webapi.paging import Page, Paging
 from webapi.problems import FieldError, Problem
 from webapi.routing import MEBIBYTE, Router, body_limit
 
 router = Router(prefix="/v1", tags=["catalogue"])
 MOST_ENTRIES = 1_000
+ActReason = Annotated[Reason, Query(description="Noted with your name.")]
 
 
 class BundlePartBody(StrictModel):
@@ -102,16 +106,21 @@ class SavedEntries(BaseModel):
 
 
 @router.put("/items", summary="Add or change SKUs", dependencies=[Depends(body_limit(4 * MEBIBYTE))])
-async def put_items(body: ItemsBody, principal: Admin, runtime: RuntimeOf) -> SavedEntries:
+async def put_items(body: ItemsBody, principal: Admin, runtime: RuntimeOf, inventory: InventoryOf) -> SavedEntries:
     """All or none. The version rises only where something changed; changes go out on `catalog.item`. Orders that waited
     for a new SKU go on by themselves."""
     _refuse_twice("items", "sku_id", [item.sku_id for item in body.items])
     async with runtime.work() as work:
+        known = {item.sku_id: item for item in await catalogue.get_items(work, [item.sku_id for item in body.items])}
+        _refuse_deleted("items", "sku_id", "item_deleted", [item.sku_id for item in body.items], known)
+        _refuse_other_kind(body.items, known)
         await _check_bundles(body.items, work)
         saved = await catalogue.save_items(work, [item.model_dump() for item in body.items])
         changed = [entry.key for entry in saved if entry.changed]
         await _note("put_items", body.reason, changed, principal, work)
         work.emit(await catalogue.get_items(work, changed))
+        work.add_tasks([resend_task(work), *safety_tasks(inventory, changed, work)])
+        inventory.mark_levels(work, skus=[item.sku_id for item in body.items if item.bundle_parts])
         await work.arrived("item", [entry.key for entry in saved if entry.created])
     return _entries(saved)
 
@@ -144,6 +153,7 @@ async def put_locations(body: LocationsBody, principal: Admin, runtime: RuntimeO
     _refuse_twice("locations", "place_id", [location.place_id for location in body.locations])
     async with runtime.work() as work:
         known = {place.place_id: place for place in await catalogue.get_locations(work, [b.place_id for b in body.locations])}
+        _refuse_deleted("locations", "place_id", "location_deleted", [b.place_id for b in body.locations], known)
         moved = [
             FieldError(f"locations.{index}.pool_id", "pool_fixed")
             for index, location in enumerate(body.locations)
@@ -154,7 +164,9 @@ async def put_locations(body: LocationsBody, principal: Admin, runtime: RuntimeO
         saved = await catalogue.save_locations(work, [location.model_dump() for location in body.locations])
         changed = [entry.key for entry in saved if entry.changed]
         await _note("put_locations", body.reason, changed, principal, work)
-        work.emit(await catalogue.get_locations(work, changed))
+        changed_now = await catalogue.get_locations(work, changed)
+        work.emit(changed_now)
+        work.add_tasks([resend_task(work), *(open_task(place, work) for place in changed_now if not place.paused)])
         await work.arrived("location", [entry.key for entry in saved if entry.created])
     return _entries(saved)
 
@@ -173,12 +185,103 @@ async def list_locations(
     return queries.LOCATIONS.page(rows, paging, key=lambda row: (row["place_id"],), item=catalogue.to_location)
 
 
+@router.delete("/items/{sku_id:path}", status_code=204, summary="Delete a SKU")
+async def delete_item(sku_id: str, reason: ActReason, principal: Admin, runtime: RuntimeOf) -> None:
+    """Leaves a tombstone: readers are told, and the id is never used again. Refused while anything of it is there, promised,
+    announced, or part of a bundle."""
+    async with runtime.work() as work:
+        if not await catalogue.get_items(work, [sku_id]):
+            raise Problem("item_not_found", status=404)
+        used, bundle_id = await catalogue.find_use_of_item(work, sku_id)
+        if bundle_id is not None:
+            raise Problem("part_of_bundle", status=409, params={"bundle": bundle_id})
+        if used:
+            raise Problem("still_in_use", status=409)
+        if await catalogue.delete_item(work, sku_id):
+            await _note("delete_item", reason, [sku_id], principal, work)
+            work.emit(await catalogue.get_items(work, [sku_id]))
+
+
+@router.delete("/locations/{place_id:path}", status_code=204, summary="Delete a place")
+async def delete_location(place_id: str, reason: ActReason, principal: Admin, runtime: RuntimeOf) -> None:
+    """Leaves a tombstone. Refused while anything is there, promised or on its way there."""
+    async with runtime.work() as work:
+        place = await _location(place_id, work)
+        if await catalogue.find_use_of_location(work, place.place_no):
+            raise Problem("still_in_use", status=409)
+        if await catalogue.delete_location(work, place_id):
+            await _note("delete_location", reason, [place_id], principal, work)
+            work.emit(await catalogue.get_locations(work, [place_id]))
+
+
+@router.post("/locations/{place_id:path}/pause", summary="Stop giving orders to a place")
+async def pause_location(place_id: str, body: ManualReason, principal: Operator, runtime: RuntimeOf) -> CatalogLocation:
+    """It takes no new orders; what it has goes on. Its stock stays in the pool, and is promised."""
+    return await _pause(place_id, body.reason, principal, runtime, paused=True)
+
+
+@router.post("/locations/{place_id:path}/resume", summary="Give orders to a place again")
+async def resume_location(place_id: str, body: ManualReason, principal: Operator, runtime: RuntimeOf) -> CatalogLocation:
+    """Orders of its pool that no place could take are offered again."""
+    return await _pause(place_id, body.reason, principal, runtime, paused=False)
+
+
+async def _pause(place_id: str, why: str, principal: Principal, runtime: Runtime, *, paused: bool) -> CatalogLocation:
+    """Repeating it changes nothing."""
+    async with runtime.work() as work:
+        place = await _location(place_id, work)
+        if place.deleted:
+            raise Problem("location_deleted", status=409)
+        if await catalogue.pause_location(work, place_id, paused=paused):
+            await _note("pause_location" if paused else "resume_location", why, [place_id], principal, work)
+            place = await _location(place_id, work)
+            work.emit([place])
+            if not paused:
+                work.add_tasks([open_task(place, work)])
+    return place
+
+
+def open_task(place: CatalogLocation, work: UnitOfWork) -> NewTask:
+    """Have the stuck orders of the place's pool offered again."""
+    return NewTask(REDRIVE, place.place_id, work.now, {"place_id": place.place_id, "pool_id": place.pool_id})
+
+
+async def _location(place_id: str, work: UnitOfWork) -> CatalogLocation:
+    found = await catalogue.get_locations(work, [place_id])
+    if not found:
+        raise Problem("location_not_found", status=404)
+    return found[0]
+
+
+def _refuse_deleted(
+    field: str, key: str, code: str, names: Sequence[str], known: Mapping[str, CatalogItem | CatalogLocation]
+) -> None:
+    gone = [
+        FieldError(f"{field}.{index}.{key}", code) for index, name in enumerate(names) if name in known and known[name].deleted
+    ]
+    if gone:
+        raise Problem(code, status=409, errors=gone)
+
+
+def _refuse_other_kind(items: Sequence[ItemBody], known: Mapping[str, CatalogItem]) -> None:
+    """A bundle's level is counted apart from a plain SKU's, so the one cannot become the other."""
+    wrong = [
+        FieldError(f"items.{index}.bundle_parts", "bundle_fixed")
+        for index, item in enumerate(items)
+        if item.sku_id in known and bool(known[item.sku_id].bundle_parts) != bool(item.bundle_parts)
+    ]
+    if wrong:
+        raise Problem("bundle_fixed", status=409, errors=wrong)
+
+
 async def _check_bundles(items: Sequence[ItemBody], work: UnitOfWork) -> None:
     """A bundle's parts are SKUs of the catalogue or of this request, and no bundles themselves."""
     wanted = {part.sku_id for item in items for part in item.bundle_parts}
     if not wanted:
         return
-    known = {item.sku_id: bool(item.bundle_parts) for item in await catalogue.get_items(work, wanted)}
+    for index, item in enumerate(items):
+        _refuse_twice(f"items.{index}.bundle_parts", "sku_id", [part.sku_id for part in item.bundle_parts])
+    known = {item.sku_id: bool(item.bundle_parts) for item in await catalogue.get_items(work, wanted) if not item.deleted}
     known |= {item.sku_id: bool(item.bundle_parts) for item in items}
     wrong = [
         FieldError(

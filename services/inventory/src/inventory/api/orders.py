@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from contracts import text_of
 from inventory import tables
 from inventory.api.shared import InventoryOf, RuntimeOf
-from inventory.handlers.routed import RETRY_STUCK, release_stuck
+from inventory.handlers.redriving import RETRY_STUCK, redrive
 from inventory.store import queries
 from webapi.callers import Operator, Viewer
 from webapi.models import UtcTime
@@ -148,7 +148,7 @@ async def retry_stuck(
 ) -> None:
     """With fresh stock and capacity, as if it had just been held."""
     async with runtime.work() as work:
-        if not await release_stuck(inventory, [order_id], work):
+        if not await redrive(inventory, [order_id], work):
             raise Problem("order_not_stuck", status=409)
         work.cancel_tasks(RETRY_STUCK, [str(order_id)])
         await record_manual_act(

@@ -28,6 +28,57 @@ register_texts(
         "quantity_zero": ("Must not be 0.", "不能为 0。"),
         "count_below_zero": ("Only {counted} are counted here.", "此处账面仅有 {counted} 件。"),
         "count_too_high": ("More than 2,000,000,000 units cannot be counted.", "数量超过上限 2,000,000,000。"),
+        "damaged_below_zero": ("Only {counted} damaged units are counted here.", "此处残次品仅有 {counted} 件。"),
+        "units_promised": (
+            "Only {counted} units here are not promised to orders.",
+            "此处未被订单占用的仅有 {counted} 件。",
+        ),
+        "unknown_incoming": (
+            "Is not an announcement for this place; see GET /v1/incoming.",
+            "不是该地点的到货预告，请用 GET /v1/incoming 查询。",
+        ),
+        "incoming_closed": (
+            "Nothing of it is expected any more. GET /v1/incoming?open=true lists what is.",
+            "该预告已关闭。请用 GET /v1/incoming?open=true 查询未到货内容。",
+        ),
+        "document_not_found": (
+            "There is no such document of this kind. List them with GET /v1/documents.",
+            "没有该类单据。请用 GET /v1/documents 查询。",
+        ),
+        "same_place": ("Must be another place than the one they leave.", "调入地点不能与调出地点相同。"),
+        "not_sent": ("Was not sent with this transfer.", "本次调拨未发出该商品。"),
+        "lines_missing": ("Name every SKU that was sent, with 0 where none came.", "请列出所有已发商品，未收到的填 0。"),
+        "in_the_future": ("Lies in the future: check the clock.", "时间晚于当前时间，请核对时钟。"),
+        "snapshot_outdated": (
+            "A younger snapshot of this place was booked before. Send one that was taken later.",
+            "该地点已有更新的快照。请发送更晚的快照。",
+        ),
+        "item_deleted": (
+            "Was deleted, and its id is never used again. Choose another SKU id.",
+            "该商品已删除，编码不再使用。请使用新的编码。",
+        ),
+        "location_deleted": (
+            "Was deleted, and its id is never used again. Choose another place id.",
+            "该地点已删除，编码不再使用。请使用新的编码。",
+        ),
+        "bundle_fixed": (
+            "A bundle stays a bundle, and a plain SKU a plain one. Add another SKU instead.",
+            "组合商品与普通商品不可互换。请新建商品。",
+        ),
+        "still_in_use": (
+            "There are still units, orders or announced goods of it. Bring them to 0 first; see GET /v1/stock.",
+            "仍有库存、订单或在途货物。请先清零，可用 GET /v1/stock 查询。",
+        ),
+        "part_of_bundle": (
+            "Is part of the bundle {bundle}. Change or delete the bundle first.",
+            "是组合商品 {bundle} 的组成部分。请先修改或删除该组合商品。",
+        ),
+        "location_not_found": (
+            "No such place. List them with GET /v1/locations.",
+            "没有该地点。请用 GET /v1/locations 查询。",
+        ),
+        "unknown_pool": ("Has no place; see GET /v1/locations.", "该库存池下没有地点，请用 GET /v1/locations 查询。"),
+        "one_kind_of_goods": ("Name a SKU or a category, not both.", "商品与类目只能填写一项。"),
         "local_time": ("Is a local time: leave the offset out.", "应为当地时间，请勿包含时区。"),
         "pool_fixed": (
             "A place stays in its pool. Close this place and add another one for the other pool.",

@@ -1,78 +1,24 @@
-"""Stock: what is there, what came and went, and booking it."""
+"""Stock: what is there and can be promised, what came and went, and whether it all adds up."""
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Query, Response
-from pydantic import BaseModel, Field, field_validator
-from pydantic_core import PydanticCustomError
+from fastapi import Query
+from pydantic import BaseModel
 
-from contracts.envelope import Code, MinorAmount, PlaceId, Quantity, SkuId
-from eventing import UnitOfWork
-from inventory import tables
-from inventory.api.shared import InventoryOf, Reference, RuntimeOf
-from inventory.handlers.context import Inventory, local_day
-from inventory.handlers.waking import ImpossibleCountError, StockMove, move_stock
-from inventory.store import catalogue, queries
-from webapi.callers import Operator, Principal, Viewer
-from webapi.models import StrictModel, UtcTime
-from webapi.operators import ManualReason, record_manual_act
+from inventory.api.shared import RuntimeOf
+from inventory.domain.bundles import whole_sets
+from inventory.handlers.context import local_day
+from inventory.store import proofs, queries
+from webapi.callers import Viewer
+from webapi.models import UtcTime
 from webapi.paging import Page, Paging
-from webapi.problems import FieldError, Problem
 from webapi.routing import Router
 
 router = Router(prefix="/v1", tags=["stock"])
-MOST_LINES = 1_000
-
-
-class ReceiptLineBody(StrictModel):
-    sku_id: SkuId
-    quantity: Quantity
-    unit_cost_minor: MinorAmount | None = Field(default=None, description="What one unit cost, where it is known.")
-
-
-class ReceiptBody(StrictModel):
-    """Goods that came in at a place."""
-
-    reference: Reference = Field(description="Your number for it: the same reference is booked once.")
-    place_id: PlaceId
-    lines: list[ReceiptLineBody] = Field(min_length=1, max_length=MOST_LINES)
-
-
-class AdjustmentLineBody(StrictModel):
-    sku_id: SkuId
-    quantity: int = Field(ge=-1_000_000, le=1_000_000, description="Units found (positive) or missing (negative).")
-    reason_code: Code = Field(description="count | damaged | expired | found | …")
-
-    @field_validator("quantity")
-    @classmethod
-    def _is_not_zero(cls, value: int) -> int:
-        if value == 0:
-            raise PydanticCustomError("quantity_zero", "zero")
-        return value
-
-
-class AdjustmentBody(ManualReason):
-    """Units that turned out to be more or fewer than counted. Units promised to orders there are never taken away: what is
-    missing of them is booked as `short`."""
-
-    reference: Reference = Field(description="Your number for it: the same reference is booked once.")
-    place_id: PlaceId
-    lines: list[AdjustmentLineBody] = Field(min_length=1, max_length=MOST_LINES)
-
-
-class DocumentView(BaseModel):
-    document_id: UUID
-    kind: str
-    reference: str
-    place_id: str
-    recorded_by: str
-    recorded_at: UtcTime
-    lines: list[dict[str, Any]]
-    repeated: bool
-    """True: it had been booked before; nothing happened now."""
 
 
 class PlaceCountView(BaseModel):
@@ -80,11 +26,18 @@ class PlaceCountView(BaseModel):
     on_hand: int
     allocated: int
     short: int
+    safety: int
+    """Kept back by rule."""
+    damaged: int
+    """There, not for sale, not in on_hand."""
+    incoming: int
+    """Announced, or on its way from another place."""
     available: int
+    """on_hand - allocated - short: what nobody was promised."""
 
 
 class StockView(BaseModel):
-    """ATP of one SKU in one pool with its terms: atp = max(0, on_hand - allocated - short - reserved)."""
+    """ATP of one SKU in one pool with its terms: atp = max(0, on_hand - allocated - short - reserved - safety)."""
 
     sku_id: str
     pool_id: str
@@ -95,12 +48,35 @@ class StockView(BaseModel):
     """Promised at a place and known not to be there."""
     reserved: int
     """Held for orders, not yet pinned to a place."""
+    safety: int
+    """Kept back by rule: the sum over the places that keep the SKU."""
+    damaged: int
+    incoming: int
     overpromised: int
     """Held beyond what is left, because goods vanished as a fact."""
     atp: int
     waking: bool
     """Orders that wait for it are being served right now."""
     places: list[PlaceCountView]
+
+
+class AtpView(BaseModel):
+    """What can be promised of one SKU in one pool on a day, with its terms: atp = max(0, on_hand - allocated - short - reserved
+    - safety + incoming). Of a bundle: whole sets, and the ATP of its parts."""
+
+    sku_id: str
+    pool_id: str
+    as_of_date: date
+    on_hand: int
+    allocated: int
+    short: int
+    reserved: int
+    safety: int
+    incoming: int
+    """Due by that day; what has no date is not in it."""
+    atp: int
+    parts: dict[str, int] | None = None
+    """Of a bundle: ATP by part."""
 
 
 class MovementView(BaseModel):
@@ -112,53 +88,33 @@ class MovementView(BaseModel):
     on_hand: int
     allocated: int
     short: int
+    damaged: int
     unit_cost_minor: int | None
     reason_code: str | None
     subject_id: UUID
-    """The channel order; for receipts and adjustments the document."""
+    """The channel order; for documents themselves."""
     cause_id: UUID
     line: int
 
 
-@router.post("/receipts", status_code=201, summary="Book goods that came in")
-async def add_receipt(
-    body: ReceiptBody, principal: Operator, runtime: RuntimeOf, inventory: InventoryOf, response: Response
-) -> DocumentView:
-    """Orders that waited for these SKUs are served, oldest first. Repeating a reference with the same content answers 200
-    and books nothing; with other content 409."""
-    moves = [
-        StockMove(number, line.sku_id, line.quantity, unit_cost_minor=line.unit_cost_minor)
-        for number, line in enumerate(body.lines, 1)
-    ]
-    async with runtime.work() as work:
-        view = await _book("receipt", "received", body, moves, principal, inventory, work)
-    response.status_code = 200 if view.repeated else 201
-    return view
+class DifferenceView(BaseModel):
+    sku_id: str
+    check: str
+    """counts_are_movements | pool_adds_up | allocated_for_orders | incoming_adds_up | safety_adds_up"""
+    where: str
+    """The place or pool."""
+    expected: list[int]
+    found: list[int]
 
 
-@router.post("/adjustments", status_code=201, summary="Correct counts")
-async def add_adjustment(
-    body: AdjustmentBody, principal: Operator, runtime: RuntimeOf, inventory: InventoryOf, response: Response
-) -> DocumentView:
-    """Each line names why. Repeating a reference with the same content answers 200 and books nothing."""
-    moves = [
-        StockMove(number, line.sku_id, line.quantity, reason_code=line.reason_code) for number, line in enumerate(body.lines, 1)
-    ]
-    async with runtime.work() as work:
-        view = await _book("adjustment", "adjusted", body, moves, principal, inventory, work)
-        if not view.repeated:
-            await record_manual_act(
-                work.connection,
-                tables.manual_act,
-                who=principal.name,
-                act="adjust_stock",
-                subject=body.place_id,
-                why=body.reason,
-                at=work.now,
-                detail={"document_id": str(view.document_id), "lines": len(body.lines)},
-            )
-    response.status_code = 200 if view.repeated else 201
-    return view
+class ProofView(BaseModel):
+    proven: bool
+    """Nothing differs on this page."""
+    skus: int
+    """SKUs looked at."""
+    differences: list[DifferenceView]
+    next: str | None
+    """The SKU after which to go on; None at the end."""
 
 
 @router.get("/stock", summary="Show what is there")
@@ -176,6 +132,31 @@ async def list_stock(
     return queries.STOCK.page(rows, paging, key=lambda row: (row.sku_id, row.pool_id), item=_stock_view)
 
 
+@router.get("/atp", summary="Show what can be promised by a day")
+async def list_atp(
+    principal: Viewer,
+    runtime: RuntimeOf,
+    sku_id: Annotated[list[Annotated[str, Query(min_length=1, max_length=64)]], Query(min_length=1, max_length=100)],
+    as_of_date: Annotated[date | None, Query(description="Local day; today where it is left out.")] = None,
+    pool_id: Annotated[str | None, Query(max_length=64)] = None,
+) -> list[AtpView]:
+    """Per SKU (`sku_id` may be repeated) and pool. SKUs that no place ever had are left out."""
+    async with runtime.work() as work:
+        today = local_day(work.now)
+        due_by = max(today, as_of_date or today)
+        parts = await queries.find_bundle_parts(work, sku_id)
+        wanted = sorted({*sku_id, *(part for of_bundle in parts.values() for part in of_bundle)})
+        rows = await queries.read_atp(work, wanted, due_by=due_by)
+    plain = {
+        (row.sku_id, row.pool_id): AtpView.model_validate({**row._mapping, "as_of_date": due_by})  # noqa: SLF001  SQLAlchemy's way
+        for row in rows
+    }
+    asked = set(sku_id)
+    views = [view for view in plain.values() if view.sku_id in asked]
+    views += _bundle_views(parts, plain, due_by)
+    return sorted((view for view in views if pool_id in (None, view.pool_id)), key=lambda view: (view.sku_id, view.pool_id))
+
+
 @router.get("/movements", summary="Show what moved")
 async def list_movements(
     paging: Paging,
@@ -183,8 +164,21 @@ async def list_movements(
     runtime: RuntimeOf,
     sku_id: Annotated[str | None, Query(max_length=64)] = None,
     place_id: Annotated[str | None, Query(max_length=64)] = None,
-    order_id: Annotated[UUID | None, Query(description="A channel order, or the document of a receipt.")] = None,
-    kind: Literal["received", "adjusted", "handed_over", "allocated", "shipped"] | None = None,
+    order_id: Annotated[UUID | None, Query(description="A channel order, or a document.")] = None,
+    kind: Literal[
+        "received",
+        "adjusted",
+        "counted",
+        "regraded",
+        "transfer_out",
+        "transfer_in",
+        "handed_over",
+        "allocated",
+        "shipped",
+        "returned",
+        "sent_back",
+    ]
+    | None = None,
     sort: Annotated[Literal["-moved_at", "moved_at"], Query(description="Newest first, or oldest first.")] = "-moved_at",
 ) -> Page[MovementView]:
     """Movements are never changed; every count is their sum."""
@@ -202,70 +196,24 @@ async def list_movements(
     )
 
 
-async def _book(
-    kind: str,
-    movement_kind: str,
-    body: ReceiptBody | AdjustmentBody,
-    moves: Sequence[StockMove],
-    principal: Principal,
-    inventory: Inventory,
-    work: UnitOfWork,
-) -> DocumentView:
-    places, _ = await inventory.places.read(work, local_day(work.now))
-    place = places.by_id.get(body.place_id)
-    await _check_lines([line.sku_id for line in body.lines], place is not None, work)
-    assert place is not None  # noqa: S101  _check_lines has raised otherwise
-    content = body.model_dump_json(exclude={"reference"})
-    document_id = work.new_id()
-    added = await queries.add_document(
-        work,
-        document_id=document_id,
-        kind=kind,
-        reference=body.reference,
-        place_no=place.place_no,
-        content=content,
-        recorded_by=principal.name,
-    )
-    document = await queries.get_document(work, kind=kind, reference=body.reference)
-    if not added and document.content != content:
-        raise Problem("reference_reused", status=409, errors=[FieldError("reference", "reference_reused")])
-    if added:
-        try:
-            await move_stock(
-                inventory,
-                moves,
-                work,
-                document_id=document_id,
-                kind=movement_kind,
-                place_no=place.place_no,
-                pool_id=place.pool_id,
-            )
-        except ImpossibleCountError as error:
-            field = f"lines.{error.line - 1}.quantity"
-            wrong = FieldError(field, error.code, {"counted": error.counted})
-            raise Problem("stock_refused", status=409, errors=[wrong]) from None
-    return DocumentView(
-        document_id=document.document_id,
-        kind=kind,
-        reference=document.reference,
-        place_id=body.place_id,
-        recorded_by=document.recorded_by,
-        recorded_at=document.recorded_at,
-        lines=json.loads(document.content)["lines"],
-        repeated=not added,
-    )
-
-
-async def _check_lines(sku_ids: Sequence[str], place_is_known: bool, work: UnitOfWork) -> None:
-    wrong = [] if place_is_known else [FieldError("place_id", "unknown_place")]
-    known = {item.sku_id: item for item in await catalogue.get_items(work, set(sku_ids))}
-    for index, sku_id in enumerate(sku_ids):
-        if sku_id not in known:
-            wrong.append(FieldError(f"lines.{index}.sku_id", "unknown_sku"))
-        elif known[sku_id].bundle_parts:
-            wrong.append(FieldError(f"lines.{index}.sku_id", "bundle_has_no_stock"))
-    if wrong:
-        raise Problem("invalid_request", status=422, errors=wrong)
+@router.get("/prove", summary="Prove that the counts add up")
+async def prove(
+    principal: Viewer,
+    runtime: RuntimeOf,
+    sku_id: Annotated[str | None, Query(max_length=64, description="This SKU only.")] = None,
+    after: Annotated[str, Query(max_length=64, description="Go on after this SKU (`next` of the page before).")] = "",
+    limit: Annotated[int, Query(ge=1, le=500, description="SKUs per page.")] = 100,
+) -> ProofView:
+    """Sums every movement again and compares: counts of places, pools with their holds, allocations with their orders,
+    announced goods and safety. All as of one moment. The first difference is the first of the list."""
+    async with runtime.work() as work:
+        skus, found = await proofs.prove(work, sku_id=sku_id, after=after, limit=limit)
+    differences = [
+        DifferenceView(sku_id=row.sku_id, check=row.check, where=row.where, expected=row.expected, found=row.found)
+        for row in found
+    ]
+    last = skus[-1] if sku_id is None and len(skus) == limit else None
+    return ProofView(proven=not differences, skus=len(skus), differences=differences, next=last)
 
 
 def _stock_view(row: Any) -> StockView:
@@ -277,8 +225,36 @@ def _stock_view(row: Any) -> StockView:
         allocated=row.allocated,
         short=row.short,
         reserved=row.reserved,
+        safety=row.safety,
+        damaged=row.damaged,
+        incoming=row.incoming,
         overpromised=row.overpromised,
-        atp=row.free,
+        atp=max(0, row.free - row.safety),
         waking=row.waking,
         places=[PlaceCountView(**place, available=place["on_hand"] - place["allocated"] - place["short"]) for place in places],
     )
+
+
+def _bundle_views(
+    parts: Mapping[str, Mapping[str, int]], plain: Mapping[tuple[str, str], AtpView], as_of_date: date
+) -> Sequence[AtpView]:
+    views = []
+    for bundle_id, units in parts.items():
+        for pool_id in sorted({pool_id for sku_id, pool_id in plain if sku_id in units}):
+            atp = {part: plain[part, pool_id].atp if (part, pool_id) in plain else 0 for part in units}
+            views.append(
+                AtpView(
+                    sku_id=bundle_id,
+                    pool_id=pool_id,
+                    as_of_date=as_of_date,
+                    on_hand=0,
+                    allocated=0,
+                    short=0,
+                    reserved=0,
+                    safety=0,
+                    incoming=0,
+                    atp=whole_sets(units, atp),
+                    parts=atp,
+                )
+            )
+    return views

@@ -12,6 +12,8 @@ MOST_UNITS = 2_000_000_000
 
 class Act(StrEnum):
     ADD = "add"
+    ARRIVE = "arrive"
+    """As `add`, of units that had their cost before."""
     ADJUST = "adjust"
     """By so many units, up or down."""
     COUNT = "count"
@@ -66,6 +68,18 @@ def book_in_turn(entries: Iterable[Entry], counts: Mapping[str, PlaceCount], poo
     return [_book(entry, counts[entry.sku_id], pool[entry.sku_id]) for entry in entries]
 
 
+def with_later(entries: Iterable[Entry], later: Mapping[str, tuple[int, int]]) -> list[Entry]:
+    """Counts of some time ago as they would be now: `later` is what moved since, good and damaged units by SKU."""
+    nothing = (0, 0)
+    moved = {Act.COUNT: 0, Act.COUNT_DAMAGED: 1}
+    return [
+        entry._replace(quantity=max(0, entry.quantity + later.get(entry.sku_id, nothing)[moved[entry.act]]))
+        if entry.act in moved
+        else entry
+        for entry in entries
+    ]
+
+
 def _book(entry: Entry, count: PlaceCount, level: PoolCount) -> Booked:
     _check(entry, count, level)
     change = _apply(entry, count)
@@ -91,7 +105,7 @@ def _check(entry: Entry, count: PlaceCount, level: PoolCount) -> None:
 def _apply(entry: Entry, count: PlaceCount) -> Change:
     quantity = entry.quantity
     match entry.act:
-        case Act.ADD:
+        case Act.ADD | Act.ARRIVE:
             return count.add(quantity)
         case Act.ADJUST:
             return count.move(quantity)

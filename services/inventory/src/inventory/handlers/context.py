@@ -1,14 +1,17 @@
 """What every handler of one process shares, and the words in which they tell of an order."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from functools import partial
+from uuid import UUID
 
 from contracts import Order, OrderAudited, Part, Progress, StockAllocated, StockBackordered, StockReserved
+from contracts.order import PartLine
 from contracts.spine import ShortLine
 from eventing import UnitOfWork
 from inventory.domain.allocation import Plan
+from inventory.domain.cancelling import LineKey
 from inventory.domain.offers import Place, Places, Wish, offer
 from inventory.domain.reservation import Missing
 from inventory.levels import DirtyLevels
@@ -17,6 +20,7 @@ from inventory.store import orders, stock
 from inventory.store.catalogue import PlaceDirectory
 from inventory.store.levels import LevelKey
 from inventory.store.orders import OrderRow
+from inventory.store.stock import Supply
 
 PICK_UP = "pick_up"
 HANDED_OVER = "already_handed_over"
@@ -38,20 +42,92 @@ class Inventory:
             work.after_commit(partial(self.levels.mark, keys))
 
 
+def local_time(now: datetime) -> datetime:
+    return now.astimezone(LOCAL_ZONE)
+
+
 def local_day(now: datetime) -> date:
-    return now.astimezone(LOCAL_ZONE).date()
+    return local_time(now).date()
 
 
 def document_of(body: bytes) -> OrderAudited:
-    """The order and part blocks as audit sent them."""
+    """The order and part blocks as audit sent them, the part less what has left it since."""
     return OrderAudited.model_validate_json(body)
 
 
-def units_by_sku(part: Part) -> dict[str, int]:
+def body_of(document: OrderAudited) -> bytes:
+    return document.model_dump_json().encode()
+
+
+def units_by_sku(lines: Iterable[PartLine]) -> dict[str, int]:
     units: dict[str, int] = {}
-    for line in part.lines:
+    for line in lines:
         units[line.sku_id] = units.get(line.sku_id, 0) + line.quantity
     return units
+
+
+def units_by_line(lines: Iterable[PartLine]) -> dict[LineKey, int]:
+    return {LineKey(*line.key): line.quantity for line in lines}
+
+
+def divide(lines: Iterable[PartLine], first: Mapping[LineKey, int]) -> tuple[list[PartLine], list[PartLine]]:
+    """The first so many units of each line, and the rest; the money follows the goods."""
+    taken, rest = [], []
+    for line in lines:
+        units = first.get(LineKey(*line.key), 0)
+        if units == line.quantity:
+            taken.append(line)
+        elif units == 0:
+            rest.append(line)
+        else:
+            one, other = line.divide(units)
+            taken.append(one)
+            rest.append(other)
+    return taken, rest
+
+
+def with_part(document: OrderAudited, **changes: object) -> OrderAudited:
+    return document.model_copy(update={"part": document.part.model_copy(update=changes)})
+
+
+def child_of(
+    parent: OrderRow, order_id: UUID, document: OrderAudited, lines: Sequence[PartLine], *, freight: bool
+) -> OrderAudited:
+    """The document of an order split off another one, with these lines of it."""
+    part = Part(
+        order_id=order_id,
+        parent_id=parent.order_id,
+        root_id=parent.root_id,
+        lines=list(lines),
+        freight=document.part.freight if freight else [],
+    )
+    return document.model_copy(update={"order_id": order_id, "part": part})
+
+
+def child_row(parent: OrderRow, order_id: UUID, state: str, wanted: Mapping[str, int], **changes: object) -> OrderRow:
+    """A new order beside or below its parent; step 0 until it is first told of."""
+    row = OrderRow(
+        order_id=order_id,
+        root_id=parent.root_id,
+        step=0,
+        state=state,
+        attempt=0,
+        reoffers=0,
+        pool_id=parent.pool_id,
+        place_no=None,
+        priority=parent.priority,
+        received_at=parent.received_at,
+        skus=[],
+        quantities=[],
+        units_left=0,
+        kind=parent.kind,
+        parent_id=parent.order_id,
+        excluded=list(parent.excluded),
+    )
+    row.want(wanted)
+    for name, value in changes.items():
+        setattr(row, name, value)
+    return row
 
 
 def wish_of(row: OrderRow, order: Order) -> Wish:
@@ -64,37 +140,58 @@ def wish_of(row: OrderRow, order: Order) -> Wish:
         latitude=None if to is None else to.latitude,
         longitude=None if to is None else to.longitude,
         pick_up_at=order.fulfilment.place_id if order.fulfilment.kind == PICK_UP else None,
+        excluded=row.excluded,
+        forced=row.forced_place_no,
     )
 
 
-async def offer_again(inventory: Inventory, rows: Sequence[OrderRow], work: UnitOfWork) -> list[StockReserved]:
+async def get_documents(work: UnitOfWork, order_ids: Collection[UUID]) -> dict[UUID, OrderAudited]:
+    bodies = await orders.get_documents(work, order_ids)
+    return {order_id: document_of(body) for order_id, body in bodies.items()}
+
+
+async def offer_again(
+    inventory: Inventory,
+    rows: Sequence[OrderRow],
+    work: UnitOfWork,
+    *,
+    documents: Mapping[UUID, OrderAudited] | None = None,
+) -> list[StockReserved]:
     """Offer held orders to routing with a fresh snapshot, read after all writes. Their rows say the new attempt and step."""
     if not rows:
         return []
-    bodies = await orders.get_documents(work, [row.order_id for row in rows])
+    if documents is None:
+        documents = await get_documents(work, [row.order_id for row in rows])
     places, used = await inventory.places.read(work, local_day(work.now))
     supply = await stock.read_supply(work, {sku_id for row in rows for sku_id in row.skus})
-    documents = {order_id: document_of(body) for order_id, body in bodies.items()}
-    return [reserved(row, documents[row.order_id], places, free=supply.free, used=used) for row in rows]
+    left = places.capacity_left(local_time(work.now), used)
+    return [reserved(row, documents[row.order_id], places, supply, left) for row in rows]
 
 
 def reserved(
     row: OrderRow,
     audited: OrderAudited,
     places: Places,
+    supply: Supply,
+    capacity_left: Mapping[int, int],
     *,
-    free: Mapping[str, Mapping[int, int]],
-    used: Mapping[int, int],
+    code: str = "stock_reserved",
+    replaces: Sequence[UUID] = (),
 ) -> StockReserved:
-    made = offer(wish_of(row, audited.order), places, free=free, capacity_used=used)
+    wish = wish_of(row, audited.order)
+    free = supply.free if wish.forced is None else supply.physical
+    made = offer(wish, places, free=free, capacity_left=capacity_left)
+    if not made.able and supply.physical is not free:
+        # Safety stock yields to what is promised already: a held order is not stuck by a rule.
+        made = offer(wish, places, free=supply.physical, capacity_left=capacity_left)
     return StockReserved(
         root_id=row.root_id,
         order_id=row.order_id,
         progress=Progress(
             step=row.step,
             stage="reserved",
-            code="stock_reserved",
-            params={"pool": row.pool_id, "places": len(made.places)},
+            code=code,
+            params={"pool": row.pool_id, "places": made.able},
             attempt=row.attempt,
         ),
         order=audited.order,
@@ -103,10 +200,13 @@ def reserved(
         pool_id=row.pool_id,
         skus=made.skus,
         places=made.places,
+        excluded=row.excluded,
+        forced=row.forced_place_no,
+        replaces=list(replaces),
     )
 
 
-def backordered(row: OrderRow, part: Part, short: Sequence[Missing]) -> StockBackordered:
+def backordered(row: OrderRow, part: Part, short: Sequence[Missing], *, replaces: Sequence[UUID] = ()) -> StockBackordered:
     return StockBackordered(
         root_id=row.root_id,
         order_id=row.order_id,
@@ -122,6 +222,7 @@ def backordered(row: OrderRow, part: Part, short: Sequence[Missing]) -> StockBac
         attempt=row.attempt,
         pool_id=row.pool_id,
         short=[ShortLine(sku_id=line.sku_id, wanted=line.wanted, missing=line.missing) for line in short],
+        replaces=list(replaces),
     )
 
 
@@ -139,7 +240,16 @@ def stuck(row: OrderRow, part: Part, code: str) -> StockBackordered:
 
 
 def allocated(
-    row: OrderRow, audited: OrderAudited, place: Place, costs: Mapping[str, int], *, plan: Plan, number: int, of: int, day: date
+    row: OrderRow,
+    document: OrderAudited,
+    place: Place,
+    costs: Mapping[str, int],
+    *,
+    plan: Plan,
+    number: int,
+    of: int,
+    day: date,
+    replaces: Sequence[UUID] = (),
 ) -> StockAllocated:
     """`number` of `of` plans was taken."""
     return StockAllocated(
@@ -152,14 +262,15 @@ def allocated(
             params={"place": place.name, "plan": number, "plans": of},
             attempt=row.attempt,
         ),
-        order=audited.order,
-        part=with_costs(audited.part, costs),
+        order=document.order,
+        part=with_costs(document.part, costs),
         attempt=row.attempt,
         place_id=place.place_id,
         place_no=place.place_no,
         carrier=plan.carrier,
         landed_cost_minor=plan.landed_cost_minor,
         promised_on=day + timedelta(days=plan.promised_days),
+        replaces=list(replaces),
     )
 
 

@@ -4,9 +4,21 @@ from collections.abc import Sequence
 
 from contracts import ShipmentCreated
 from eventing import Received, UnitOfWork
+from inventory.domain.cancelling import Held, LineKey, Root, shipped
 from inventory.domain.counts import Change, StockError
-from inventory.handlers.context import HANDED_OVER, Inventory
+from inventory.handlers.booking import disprove_task
+from inventory.handlers.context import (
+    HANDED_OVER,
+    Inventory,
+    body_of,
+    divide,
+    get_documents,
+    units_by_line,
+    units_by_sku,
+    with_part,
+)
 from inventory.store import orders, stock
+from inventory.store.orders import OrderRow
 from inventory.store.stock import Movement
 
 
@@ -51,10 +63,36 @@ async def on_shipment_created(inventory: Inventory, received: Sequence[Received[
             raise StockError(f"{quantity} shipped of order {row.order_id}, {row.units_left} left")
         row.units_left -= quantity
     changed = {owner[movement.effect].order_id: owner[movement.effect] for movement in moved}
-    for row in changed.values():
+    closed = [row.order_id for row in changed.values() if row.units_left == 0]
+    for order_id in closed:
         # No new step: steps count what is reported, and that the goods have left is fulfillment's to say.
-        if row.units_left == 0:
-            row.state = "closed"
+        changed[order_id].state = "closed"
+    left = [row for row in changed.values() if row.units_left]
+    await keep_the_rest(left, [(owner[movement.effect], movement) for movement in moved], work)
     await stock.save_place_stock(work, counts)
     await orders.save_orders(work, list(changed.values()))
+    await orders.rewrite_orders(work, left)
+    await orders.remove_documents(work, closed)
     inventory.mark_levels(work, places=counts)
+    # More has left than was counted there: what was booked as short was there after all.
+    work.add_tasks(disprove_task(key, work) for key, count in counts.items() if count.counted < 0)
+
+
+async def keep_the_rest(left: Sequence[OrderRow], moved: Sequence[tuple[OrderRow, Movement]], work: UnitOfWork) -> None:
+    """Take parcels out of the documents of orders of which something is left; the freight went with the first parcel."""
+    if not left:
+        return
+    documents = await get_documents(work, [row.order_id for row in left])
+    for row in left:
+        document = documents[row.order_id]
+        gone: dict[LineKey, int] = {}
+        for owner, movement in moved:
+            if owner is row:
+                key = LineKey(movement.subject_id, movement.line, movement.sku_id)
+                gone[key] = gone.get(key, 0) - movement.change.on_hand
+        here = Held(row.order_id, 1, row.state, row.attempt, units_by_line(document.part.lines))
+        shipped(Root((here,)), row.order_id, gone)
+        _, rest = divide(document.part.lines, gone)
+        row.want(units_by_sku(rest))
+        documents[row.order_id] = with_part(document, lines=rest, freight=[])
+    await orders.save_documents(work, {order_id: body_of(document) for order_id, document in documents.items()})

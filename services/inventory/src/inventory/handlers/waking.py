@@ -2,89 +2,19 @@
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import NamedTuple
-from uuid import UUID
 
 from eventing import NewTask, Task, UnitOfWork
 from inventory.domain.counts import PoolCount
 from inventory.domain.reservation import Demand, Held, wake_in_turn
 from inventory.handlers.context import Inventory, offer_again
 from inventory.store import orders, stock
-from inventory.store.stock import Movement, PoolKey
+from inventory.store.stock import PoolKey
 
 WAKE = "wake_backorders"
 WAKE_LIMIT = 500
 """Orders woken of one SKU in one transaction: enough to be quick, few enough to keep its pool row's lock short."""
 BUSY_SECONDS = 1.0
 """Before orders are looked at again that somebody else held just now."""
-
-
-class StockMove(NamedTuple):
-    """Units that came (positive) or went (negative) at a place, as a fact."""
-
-    line: int
-    sku_id: str
-    quantity: int
-    reason_code: str | None = None
-    unit_cost_minor: int | None = None
-
-
-MOST_UNITS = 2_000_000_000
-"""What `stock.level` can tell, and a little less than the columns can hold."""
-
-
-class ImpossibleCountError(Exception):
-    """A count that cannot be: more units would go than are counted, or come than can be."""
-
-    def __init__(self, code: str, line: int, counted: int) -> None:
-        super().__init__(f"line {line}: {code}, counted {counted}")
-        self.code = code
-        self.line = line
-        self.counted = counted
-
-
-async def move_stock(
-    inventory: Inventory,
-    moves: Sequence[StockMove],
-    work: UnitOfWork,
-    *,
-    document_id: UUID,
-    kind: str,
-    place_no: int,
-    pool_id: str,
-) -> None:
-    """Book goods that came to or vanished from a place, and wake the orders that waited for them.
-
-    **Errors**: ImpossibleCountError.
-    """
-    pool_keys = {(move.sku_id, pool_id) for move in moves}
-    place_keys = {(move.sku_id, place_no) for move in moves}
-    await stock.add_pool_rows(work, pool_keys)
-    pool = await stock.lock_pool_stock(work, pool_keys)
-    await stock.add_place_rows(work, place_keys)
-    counts = await stock.lock_place_stock(work, place_keys)
-    movements = []
-    for move in moves:
-        count, level = counts[move.sku_id, place_no], pool[move.sku_id, pool_id]
-        if move.quantity < 0 and -move.quantity > count.counted:
-            raise ImpossibleCountError("count_below_zero", move.line, count.counted)
-        if max(count.on_hand, level.free) + move.quantity > MOST_UNITS:
-            raise ImpossibleCountError("count_too_high", move.line, count.counted)
-        if move.quantity > 0:
-            change = count.add(move.quantity)
-            level.add(move.quantity)
-        else:
-            change = count.remove(-move.quantity)
-            level.remove(-move.quantity)
-        effect = (document_id, document_id, move.line)
-        movements.append(Movement(*effect, kind, move.sku_id, place_no, change, move.unit_cost_minor, move.reason_code))
-    for key in await orders.find_awaited(work, {key for key, level in pool.items() if level.free}):
-        pool[key].waking = True
-    await stock.save_pool_stock(work, pool)
-    await stock.save_place_stock(work, counts)
-    await stock.add_movements(work, movements)
-    inventory.mark_levels(work, places=place_keys)
-    work.add_tasks(wake_task(key, work) for key, level in pool.items() if level.waking)
 
 
 async def on_wake(inventory: Inventory, tasks: Sequence[Task], work: UnitOfWork) -> None:

@@ -10,6 +10,8 @@ from inventory.store.rows import rows
 
 POOLS = "pools"
 """Which shop sells from which pool: {shop key: pool_id}."""
+SHORTAGE = "shortage"
+"""What becomes of orders that are there in part: {shop key: "split"}; others wait whole."""
 SAFETY = "safety"
 """Safety rules, a list."""
 

@@ -1,12 +1,11 @@
 """What HTTP reads: pages over the tables, one statement each."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping, Select, select
-from sqlalchemy.dialects.postgresql import insert
 
 from eventing import UnitOfWork
 from inventory import tables
@@ -18,6 +17,10 @@ LOCATIONS = Keyset("locations", (tables.location.c.place_id, str))
 STOCK = Keyset("stock", (tables.pool_stock.c.sku_id, str), (tables.pool_stock.c.pool_id, str))
 MOVEMENTS_NEWEST = Keyset("movements", (tables.movement.c.movement_id, int), descending=True)
 MOVEMENTS_OLDEST = Keyset("movements", (tables.movement.c.movement_id, int))
+# Document ids are made in order of time.
+DOCUMENTS_NEWEST = Keyset("documents", (tables.stock_document.c.document_id, UUID), descending=True)
+DOCUMENTS_OLDEST = Keyset("documents", (tables.stock_document.c.document_id, UUID))
+INCOMING = Keyset("incoming", (tables.incoming.c.document_id, UUID), (tables.incoming.c.sku_id, str), descending=True)
 _backorder = tables.backorder.c
 BACKORDERS = Keyset(
     "backorders",
@@ -54,14 +57,16 @@ async def list_locations(
 
 # The pool's terms, and the counts of its places as JSON text. `reserved` is what is promised and not yet pinned to a place.
 _LIST_STOCK = """
-SELECT p.sku_id, p.pool_id, p.free, p.overpromised, p.waking, s.on_hand, s.allocated, s.short,
+SELECT p.sku_id, p.pool_id, p.free, p.overpromised, p.waking, p.safety, s.on_hand, s.allocated, s.short, s.damaged, s.incoming,
        s.on_hand - s.allocated - s.short - p.free + p.overpromised AS reserved, coalesce(s.places, '[]') AS places
 FROM pool_stock p
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(c.on_hand), 0)::bigint AS on_hand, coalesce(sum(c.allocated), 0)::bigint AS allocated,
-           coalesce(sum(c.short), 0)::bigint AS short,
+           coalesce(sum(c.short), 0)::bigint AS short, coalesce(sum(c.damaged), 0)::bigint AS damaged,
+           coalesce(sum(c.incoming), 0)::bigint AS incoming,
            json_agg(json_build_object(
-               'place_id', l.place_id, 'on_hand', c.on_hand, 'allocated', c.allocated, 'short', c.short
+               'place_id', l.place_id, 'on_hand', c.on_hand, 'allocated', c.allocated, 'short', c.short, 'safety', c.safety,
+               'damaged', c.damaged, 'incoming', c.incoming
            ) ORDER BY l.place_id) FILTER (WHERE $3::text IS NULL OR l.place_id = $3)::text AS places
     FROM place_stock c JOIN location l USING (place_no) WHERE c.sku_id = p.sku_id AND l.pool_id = p.pool_id
 ) s
@@ -78,6 +83,41 @@ async def list_stock(
     """Per SKU and pool; with `place_id`, only what that place has a count of."""
     after_sku, after_pool = STOCK.decode(paging.next) or (None, None)
     return await rows(work, _LIST_STOCK, sku_id, pool_id, place_id, after_sku, after_pool, paging.limit + 1)
+
+
+_READ_ATP = """
+SELECT sku_id, pool_id, on_hand, allocated, short, on_hand - allocated - short - free + overpromised AS reserved, safety,
+       incoming,
+       greatest(0, free - overpromised - safety + incoming) AS atp
+FROM (
+    SELECT p.sku_id, p.pool_id, p.free, p.overpromised, p.safety, coalesce(s.on_hand, 0) AS on_hand,
+           coalesce(s.allocated, 0) AS allocated, coalesce(s.short, 0) AS short, coalesce(e.units, 0) AS incoming
+    FROM pool_stock p
+    LEFT JOIN LATERAL (
+        SELECT sum(c.on_hand)::bigint AS on_hand, sum(c.allocated)::bigint AS allocated, sum(c.short)::bigint AS short
+        FROM place_stock c JOIN location l USING (place_no) WHERE c.sku_id = p.sku_id AND l.pool_id = p.pool_id
+    ) s ON true
+    LEFT JOIN LATERAL (
+        SELECT sum(greatest(0, i.announced - i.arrived))::bigint AS units FROM incoming i JOIN location l USING (place_no)
+        WHERE i.sku_id = p.sku_id AND l.pool_id = p.pool_id AND i.open AND i.due_on <= $2::date
+    ) e ON true
+    WHERE p.sku_id = ANY($1::text[])
+) t
+"""
+_FIND_BUNDLE_PARTS = "SELECT bundle_id, sku_id, quantity FROM bundle_part WHERE bundle_id = ANY($1::text[]) ORDER BY 1, 2"
+
+
+async def read_atp(work: UnitOfWork, skus: Collection[str], *, due_by: date) -> Sequence[Any]:
+    """Per SKU and pool, with what is due by a day."""
+    return await rows(work, _READ_ATP, list(skus), due_by)
+
+
+async def find_bundle_parts(work: UnitOfWork, bundle_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    """Units by part; SKUs that are no bundles are left out."""
+    parts: dict[str, dict[str, int]] = {}
+    for row in await rows(work, _FIND_BUNDLE_PARTS, list(bundle_ids)):
+        parts.setdefault(row.bundle_id, {})[row.sku_id] = row.quantity
+    return parts
 
 
 async def list_movements(
@@ -151,22 +191,69 @@ async def find_missing(work: UnitOfWork, order: Any) -> dict[str, int]:
     return {row.sku_id: row.missing for row in await work.connection.execute(statement)}
 
 
-async def get_document(work: UnitOfWork, *, kind: str, reference: str) -> Any:
-    """A receipt or adjustment by its reference."""
+async def list_documents(
+    work: UnitOfWork,
+    paging: PageRequest,
+    *,
+    kind: str | None,
+    place_id: str | None,
+    reference: str | None,
+    recorded_by: str | None,
+    newest_first: bool,
+) -> Sequence[Any]:
     document = tables.stock_document.c
-    statement = select(tables.stock_document).where(document.kind == kind, document.reference == reference)
-    return (await work.connection.execute(statement)).one()
+    statement = _documents()
+    for column, value in (
+        (document.kind, kind),
+        (tables.location.c.place_id, place_id),
+        (document.reference, reference),
+        (document.recorded_by, recorded_by),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
+    return await _page(work, statement, documents_keyset(newest_first=newest_first), paging)
 
 
-async def add_document(work: UnitOfWork, **values: Any) -> bool:
-    """Note a receipt or adjustment; False where its reference was taken."""
-    statement = (
-        insert(tables.stock_document)
-        .values(recorded_at=work.now, **values)
-        .on_conflict_do_nothing(index_elements=["kind", "reference"])
-        .returning(tables.stock_document.c.document_id)
+def documents_keyset(*, newest_first: bool) -> Keyset:
+    return DOCUMENTS_NEWEST if newest_first else DOCUMENTS_OLDEST
+
+
+async def find_document(work: UnitOfWork, document_id: UUID) -> Any | None:
+    statement = _documents().where(tables.stock_document.c.document_id == document_id)
+    return (await work.connection.execute(statement)).one_or_none()
+
+
+def _documents() -> Select[Any]:
+    place_no = tables.stock_document.c.place_no
+    return select(tables.stock_document, tables.location.c.place_id).join(
+        tables.location, tables.location.c.place_no == place_no
     )
-    return (await work.connection.execute(statement)).one_or_none() is not None
+
+
+async def list_incoming(
+    work: UnitOfWork,
+    paging: PageRequest,
+    *,
+    sku_id: str | None,
+    place_id: str | None,
+    kind: str | None,
+    is_open: bool | None,
+) -> Sequence[Any]:
+    incoming, document = tables.incoming.c, tables.stock_document.c
+    statement = (
+        select(tables.incoming, document.kind, document.reference, document.recorded_at, tables.location.c.place_id)
+        .join(tables.stock_document, document.document_id == incoming.document_id)
+        .join(tables.location, tables.location.c.place_no == incoming.place_no)
+    )
+    for column, value in (
+        (incoming.sku_id, sku_id),
+        (tables.location.c.place_id, place_id),
+        (document.kind, kind),
+        (incoming.open, is_open),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
+    return await _page(work, statement, INCOMING, paging)
 
 
 async def _page(work: UnitOfWork, statement: Select[Any], keyset: Keyset, paging: PageRequest) -> Sequence[Any]:

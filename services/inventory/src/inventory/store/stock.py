@@ -14,6 +14,8 @@ PoolKey = tuple[str, str]
 """(SKU, pool)."""
 PlaceKey = tuple[str, int]
 """(SKU, place_no)."""
+DayKey = tuple[int, date]
+"""(place_no, local day)."""
 
 
 Effect = tuple[UUID, UUID, int, str]
@@ -87,7 +89,7 @@ WHERE p.sku_id = d.sku_id AND p.pool_id = d.pool_id
 _ADD_PLACE_ROWS = """
 INSERT INTO place_stock (sku_id, place_no, on_hand, allocated, short, damaged, safety, incoming, version)
 SELECT sku_id, place_no, 0, 0, 0, 0, 0, 0, 0 FROM unnest($1::text[], $2::int[]) AS w(sku_id, place_no)
-ON CONFLICT DO NOTHING
+ON CONFLICT DO NOTHING RETURNING sku_id, place_no
 """
 _LOCK_PLACE_STOCK = """
 SELECT s.sku_id, s.place_no, s.on_hand, s.allocated, s.short, s.damaged
@@ -103,16 +105,17 @@ WHERE s.sku_id = d.sku_id AND s.place_no = d.place_no
 """
 _ADD_PLACE_DAYS = """
 INSERT INTO place_day (place_no, day, used)
-SELECT w.place_no, $2::date, 0 FROM unnest($1::int[]) AS w(place_no)
-WHERE NOT EXISTS (SELECT FROM place_day d WHERE d.place_no = w.place_no AND d.day = $2::date)
+SELECT w.place_no, w.day, 0 FROM unnest($1::int[], $2::date[]) AS w(place_no, day)
+WHERE NOT EXISTS (SELECT FROM place_day d WHERE d.place_no = w.place_no AND d.day = w.day)
 ON CONFLICT DO NOTHING
 """
 _LOCK_PLACE_DAYS = """
-SELECT place_no, used FROM place_day WHERE day = $2::date AND place_no = ANY($1::int[]) ORDER BY place_no FOR UPDATE
+SELECT d.place_no, d.day, d.used FROM place_day d JOIN unnest($1::int[], $2::date[]) AS w(place_no, day) USING (place_no, day)
+ORDER BY d.place_no, d.day FOR UPDATE OF d
 """
 _SAVE_PLACE_DAYS = """
-UPDATE place_day p SET used = d.used FROM unnest($1::int[], $2::int[]) AS d(place_no, used)
-WHERE p.place_no = d.place_no AND p.day = $3::date
+UPDATE place_day p SET used = d.used FROM unnest($1::int[], $2::date[], $3::int[]) AS d(place_no, day, used)
+WHERE p.place_no = d.place_no AND p.day = d.day
 """
 _ADD_MOVEMENTS = """
 INSERT INTO movement (
@@ -186,9 +189,9 @@ async def save_pool_stock(work: UnitOfWork, counts: Mapping[PoolKey, PoolCount])
         )
 
 
-async def add_place_rows(work: UnitOfWork, keys: Collection[PlaceKey]) -> None:
-    if keys:
-        await execute(work, _ADD_PLACE_ROWS, *_columns(keys))
+async def add_place_rows(work: UnitOfWork, keys: Collection[PlaceKey]) -> list[PlaceKey]:
+    """Before the places are locked; return those that were not there."""
+    return [(row.sku_id, row.place_no) for row in await rows(work, _ADD_PLACE_ROWS, *_columns(keys))] if keys else []
 
 
 async def lock_place_stock(
@@ -214,23 +217,21 @@ async def save_place_stock(work: UnitOfWork, counts: Mapping[PlaceKey, PlaceCoun
         )
 
 
-async def lock_place_days(
-    work: UnitOfWork, place_nos: Collection[int], day: date, *, skip_locked: bool = False
-) -> dict[int, int]:
-    """Lock the places' rows of a local day, sorted, making those that are not there; return the orders taken so far."""
-    ordered = sorted(place_nos)
+async def lock_place_days(work: UnitOfWork, keys: Collection[DayKey], *, skip_locked: bool = False) -> dict[DayKey, int]:
+    """Lock the places' rows of their local days, sorted, making those that are not there; return the orders taken so far."""
+    columns = _columns(keys)
     statement = _LOCK_PLACE_DAYS + (" SKIP LOCKED" if skip_locked else "")
-    locked = {row.place_no: row.used for row in await rows(work, statement, ordered, day)}
-    if len(locked) < len(ordered) and not skip_locked:
+    locked = {(row.place_no, row.day): row.used for row in await rows(work, statement, *columns)}
+    if len(locked) < len(keys) and not skip_locked:
         # The day's first orders. Rows are inserted sorted too, and nobody waits for a row of an earlier kind after this.
-        await execute(work, _ADD_PLACE_DAYS, ordered, day)
-        locked = {row.place_no: row.used for row in await rows(work, statement, ordered, day)}
+        await execute(work, _ADD_PLACE_DAYS, *columns)
+        locked = {(row.place_no, row.day): row.used for row in await rows(work, statement, *columns)}
     return locked
 
 
-async def save_place_days(work: UnitOfWork, used: Mapping[int, int], day: date) -> None:
+async def save_place_days(work: UnitOfWork, used: Mapping[DayKey, int]) -> None:
     if used:
-        await execute(work, _SAVE_PLACE_DAYS, list(used), list(used.values()), day)
+        await execute(work, _SAVE_PLACE_DAYS, [place_no for place_no, _ in used], [day for _, day in used], list(used.values()))
 
 
 async def add_movements(work: UnitOfWork, movements: Sequence[Movement]) -> set[Effect]:

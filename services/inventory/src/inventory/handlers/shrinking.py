@@ -1,0 +1,93 @@
+"""More is promised than is there: give up the youngest promises, and recall what no place can ship."""
+
+from collections.abc import Sequence
+
+from eventing import NewTask, Task, UnitOfWork
+from inventory.domain import cancelling
+from inventory.domain.cancelling import LineKey
+from inventory.domain.reservation import Missing
+from inventory.handlers.booking import SHRINK, finish_pool
+from inventory.handlers.context import Inventory, backordered, get_documents, local_day, units_by_line
+from inventory.handlers.requests import Desk, close, open_families
+from inventory.store import orders, stock
+
+SHRINK_BATCH = 1
+"""Tasks in one transaction: each may touch hundreds of orders."""
+LIMIT = 200
+"""Orders looked at in one go; what is left after them comes with the next."""
+
+
+async def on_shrink(inventory: Inventory, tasks: Sequence[Task], work: UnitOfWork) -> None:
+    """Turn the youngest unpinned holds of the pool into back-orders until it promises no more than there is, and recall the
+    youngest orders of the place beyond what it really has."""
+    for task in tasks:
+        key = (task.payload["sku_id"], task.payload["pool_id"])
+        if await give_up_holds(inventory, key, work) == LIMIT:
+            work.add_tasks([NewTask(SHRINK, task.key, work.now, task.payload)])
+        await recall(inventory, key[0], task.payload["place_no"], work)
+
+
+async def give_up_holds(inventory: Inventory, key: stock.PoolKey, work: UnitOfWork) -> int:
+    """Return how many orders were given up."""
+    found = await orders.find_youngest_holds(work, *key, limit=LIMIT)
+    if not found:
+        return 0
+    locked = await orders.lock_orders(work, {*found, *found.values()})
+    rows = [row for order_id in found if (row := locked.get(order_id)) and row.state in ("reserved", "stuck")]
+    pool = await stock.lock_pool_stock(work, {key} | {(sku_id, row.pool_id) for row in rows for sku_id in row.skus})
+    given_up = []
+    unstuck = []
+    for row in rows:
+        if not pool[key].overpromised:
+            break
+        for sku_id, units in row.wanted.items():
+            pool[sku_id, row.pool_id].add(units)
+        if row.state == "stuck":
+            unstuck.append(row.order_id)
+        row.state, row.step, row.attempt, row.forced_place_no = "backordered", row.step + 1, row.attempt + 1, None
+        given_up.append(row)
+    waiting = [
+        (
+            row,
+            [
+                Missing(sku, units, lacks)
+                for sku, units in row.wanted.items()
+                if (lacks := units - pool[sku, row.pool_id].free) > 0
+            ],
+        )
+        for row in given_up
+    ]
+    await orders.rewrite_orders(work, given_up)
+    await orders.remove_stuck(work, unstuck)
+    await orders.add_backorders(work, waiting)
+    await finish_pool(inventory, pool, work)
+    documents = await get_documents(work, [row.order_id for row in given_up])
+    work.emit(backordered(row, documents[row.order_id].part, short) for row, short in waiting)
+    return len(given_up)
+
+
+async def recall(inventory: Inventory, sku_id: str, place_no: int, work: UnitOfWork) -> None:
+    """Ask for the units that are promised at the place and not there, youngest orders first, in-band and once each."""
+    missing, found = await orders.find_recallable(work, sku_id, place_no, limit=LIMIT)
+    if missing <= 0:
+        return
+    families = await open_families(work, set(found.values()))
+    places, _ = await inventory.places.read(work, local_day(work.now))
+    before = {root_id: family.pending for root_id, family in families.items()}
+    desk = Desk(families, set(), places.by_id)
+    for order_id, root_id in found.items():
+        family = families[root_id]
+        row = family.rows.get(order_id)
+        if missing <= 0 or row is None or row.state != "allocated" or row.place_no != place_no:
+            continue
+        lines: dict[LineKey, int] = {}
+        for line, units in units_by_line(family.documents[order_id].part.lines).items():
+            if line.sku_id == sku_id and missing > sum(lines.values()):
+                lines[line] = min(units, missing - sum(lines.values()))
+        request_id = work.new_id()
+        outcome = cancelling.recall(family.root(), request_id, lines)
+        family.pending = outcome.root.pending
+        if outcome.stops:
+            missing -= sum(outcome.stops.values())
+            desk.ask(family, request_id, outcome.stops, reason="shortage", code="recall_requested")
+    await close(inventory, desk, before, work)
