@@ -114,12 +114,20 @@ class Shop:
         answer = await self.oms.post("ingest", f"/v1/orders/{detail['order_id']}/cancellation", body)
         return await self.request(answer["request_id"], state)
 
-    async def request(self, request_id: str, *states: str) -> dict[str, Any]:
+    async def change(self, order: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        """Ask for a change, and wait until it is applied or refused."""
+        detail = await self.detail(order)
+        assert detail is not None
+        body = changes | {"reason": "the buyer asked"}
+        answer = await self.oms.post("ingest", f"/v1/orders/{detail['order_id']}/changes", body)
+        return await self.request(answer["request_id"], "closed", kind="changes")
+
+    async def request(self, request_id: str, *states: str, kind: str = "cancellations") -> dict[str, Any]:
         last: dict[str, Any] = {}
 
         async def look() -> bool:
             nonlocal last
-            last = await self.oms.get("ingest", f"/v1/cancellations/{request_id}")
+            last = await self.oms.get("ingest", f"/v1/{kind}/{request_id}")
             return last["state"] in states
 
         try:

@@ -20,9 +20,7 @@ async def test_an_address_changes_while_the_order_is_held(shop: Shop) -> None:
     await shop.send(order)
     detail = await shop.reaches(order, "held")
     moved = {"province": "四川省", "city": "成都市", "district": "武侯区", "street": "科华北路 12 号"}
-    change = {"receiver": order["receiver"] | moved, "reason": "moved"}
-    answer = await shop.oms.post("ingest", f"/v1/orders/{detail['order_id']}/changes", change)
-    assert (await shop.request(answer["request_id"], "closed"))["applied"] == ["receiver"]
+    assert (await shop.change(order, receiver=order["receiver"] | moved))["applied"] == ["receiver"]
     await shop.oms.post("audit", f"/v1/orders/{detail['order_id']}/release", {"reason": "fine"})
     detail = await shop.reaches(order, "delivered")
     assert detail["order"]["destination"]["city"] == "成都市"
@@ -36,9 +34,8 @@ async def test_an_address_that_comes_too_late_is_refused_and_seen(shop: Shop) ->
     order = shop.order(await shop.stocked(2))
     await shop.send(order)
     detail = await shop.reaches(order, "delivered")
-    change = {"receiver": order["receiver"] | {"street": "人民南路四段 9 号"}, "reason": "moved"}
-    answer = await shop.oms.post("ingest", f"/v1/orders/{detail['order_id']}/changes", change)
-    assert (await shop.request(answer["request_id"], "closed"))["refused"] == ["receiver"]
+    elsewhere = order["receiver"] | {"street": "人民南路四段 9 号"}
+    assert (await shop.change(order, receiver=elsewhere))["refused"] == ["receiver"]
     cases = [case async for case in shop.oms.pages("ingest", "/v1/cases", order_id=detail["order_id"])]
     assert cases
 

@@ -175,7 +175,7 @@ async def test_a_withdrawn_cancel_ships_after_all(shop: Shop) -> None:
     await shop.send(order)
     await shop.reaches(order, "held")
     request = await shop.cancel(order, [{"line": 1, "quantity": 7}])
-    await shop.oms.call("ingest", "DELETE", f"/v1/cancellations/{request['request_id']}")
+    await shop.oms.call("ingest", "DELETE", f"/v1/cancellations/{request['request_id']}", params={"reason": "kept after all"})
     withdrawn = await shop.request(request["request_id"], "withdrawn")
     again = withdrawn["revived_as"]
     assert again is not None

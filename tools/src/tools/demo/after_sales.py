@@ -130,7 +130,7 @@ class AfterSales:
         }
         change = {"receiver": receiver, "reason": "the buyer moved"}
         answer = await self._oms.post("ingest", f"/v1/orders/{order_id}/changes", change)
-        await self._request_is(answer["request_id"], "closed")
+        await self._request_is("changes", answer["request_id"])
         await self._oms.post("audit", f"/v1/orders/{order_id}/release", {"reason": "a company order"})
         detail = await self._reaches(order, "shipped", "delivered")
         if detail["order"]["destination"]["city"] != "成都市":
@@ -175,14 +175,14 @@ class AfterSales:
         order_id = (await self._detail(order))["order_id"]
         body = {"reason": "buyer_asked"} | ({"lines": lines} if lines else {})
         answer = await self._oms.post("ingest", f"/v1/orders/{order_id}/cancellation", body)
-        return await self._request_is(answer["request_id"], "closed")
+        return await self._request_is("cancellations", answer["request_id"])
 
-    async def _request_is(self, request_id: str, state: str) -> dict[str, Any]:
+    async def _request_is(self, kind: str, request_id: str) -> dict[str, Any]:
         async def look() -> dict[str, Any] | None:
-            request: dict[str, Any] = await self._oms.get("ingest", f"/v1/cancellations/{request_id}")
-            return request if request["state"] == state else None
+            request: dict[str, Any] = await self._oms.get("ingest", f"/v1/{kind}/{request_id}")
+            return request if request["state"] == "closed" else None
 
-        found = await until(look, seconds=SECONDS, what=f"request {request_id} is {state}")
+        found = await until(look, seconds=SECONDS, what=f"every unit of {kind} {request_id} is answered")
         assert found is not None  # noqa: S101  `until` returns nothing else
         return found
 

@@ -49,6 +49,10 @@ register_texts(
             "No such cancellation. Check the id, or list with GET /v1/cancellations.",
             "没有这个取消申请。请核对编号，或用 GET /v1/cancellations 查询。",
         ),
+        "change_not_found": (
+            "No such change. Check the id, or list with GET /v1/changes.",
+            "没有这个变更申请。请核对编号，或用 GET /v1/changes 查询。",
+        ),
         "cancellation_refunded": (
             "The money of this cancellation has gone back. Ask the buyer to place a new order.",
             "该取消申请已退款。请买家重新下单。",

@@ -470,16 +470,14 @@ async def list_cancellations(
     return await _page(request, "cancel", order_id, state, paging)
 
 
-@router.get("/cancellations/{request_id}", summary="One cancel, and what became of each line")
-async def get_cancellation(request: Request, principal: Viewer, request_id: UUID) -> RequestView:
-    """Where a stage cancelled several merged orders at once, the lines are those of all of them."""
+async def _one(request: Request, kind: Kind, request_id: UUID) -> RequestView:
     async with runtime_of(request).work() as work:
         rows = await store.requests.list_requests(
-            work.connection, kind="cancel", order_id=None, state=None, request_id=request_id, limit=ORDERS_OF_ONE_MERGE
+            work.connection, kind=kind, order_id=None, state=None, request_id=request_id, limit=ORDERS_OF_ONE_MERGE
         )
         bundles = await store.requests.find_bundles(work.connection, {row.order_id for row in rows})
     if not rows:
-        raise Problem("cancellation_not_found", status=404)
+        raise Problem(f"{'cancellation' if kind == 'cancel' else kind}_not_found", status=404)
     views = [request_view(row, bundles.get(row.order_id, {})) for row in rows]
     return views[0].model_copy(
         update={
@@ -489,12 +487,24 @@ async def get_cancellation(request: Request, principal: Viewer, request_id: UUID
     )
 
 
+@router.get("/cancellations/{request_id}", summary="One cancel, and what became of each line")
+async def get_cancellation(request: Request, principal: Viewer, request_id: UUID) -> RequestView:
+    """Where a stage cancelled several merged orders at once, the lines are those of all of them."""
+    return await _one(request, "cancel", request_id)
+
+
 @router.get("/changes", summary="Changes asked for, newest first")
 async def list_changes(
     request: Request, principal: Viewer, paging: Paging, order_id: UUID | None = None, state: State | None = None
 ) -> Page[RequestView]:
     """By newer versions of the channel, and by people."""
     return await _page(request, "change", order_id, state, paging)
+
+
+@router.get("/changes/{request_id}", summary="One change, and which fields were applied or refused")
+async def get_change(request: Request, principal: Viewer, request_id: UUID) -> RequestView:
+    """By whoever held the order when it came."""
+    return await _one(request, "change", request_id)
 
 
 @router.get(f"{BY_ID}/refunds", summary="What was refunded of an order")
