@@ -12,6 +12,8 @@ from .builders import a_place, an_item
 
 RECEIPT = {"reference": "R1", "place_id": "杭州仓", "lines": [{"sku_id": "茶", "quantity": 5, "unit_cost_minor": 900}]}
 
+NOBODY = "00000000-0000-4000-8000-000000000000"
+SHOP = {"channel": "taobao", "shop_id": "旗舰店", "shortage": "split"}
 UNKNOWN_PART = {"sku_id": "?", "quantity": 1}
 
 
@@ -108,7 +110,12 @@ async def test_more_than_is_counted_cannot_go(shop: Any) -> None:
         ("GET", "/v1/movements?order_id=1", None, "order_id"),
         ("GET", "/v1/stock?limit=0", None, "limit"),
         ("GET", "/v1/stock?next=abc", None, "next"),
-        ("POST", "/v1/stuck/x/retry", {"reason": "r"}, "order_id"),
+        ("POST", "/v1/orders/x/redrive", {"reason": "r"}, "order_id"),
+        ("POST", f"/v1/orders/{NOBODY}/place", {"reason": "r", "place_id": "?"}, "place_id"),
+        ("POST", f"/v1/orders/{NOBODY}/priority", {"reason": "r", "priority": 1001}, "priority"),
+        ("PUT", "/v1/policies/shortage", {"reason": "r", "shops": [SHOP, SHOP]}, "shops.1.shop_id"),
+        ("PUT", "/v1/policies/shortage", {"reason": "r", "shops": [SHOP | {"shortage": "cancel"}]}, "shops.0.shortage"),
+        ("GET", "/v1/stuck?sku_id=" + "x" * 65, None, "sku_id"),
     ],
 )
 async def test_bad_input_is_a_problem_that_names_the_field(
@@ -122,10 +129,12 @@ async def test_bad_input_is_a_problem_that_names_the_field(
 
 
 async def test_what_is_not_there_is_404_and_what_is_not_stuck_409(shop: Any) -> None:
-    nobody = "00000000-0000-4000-8000-000000000000"
+    nobody = NOBODY
     assert (await shop.http.get("/v1/items/没有")).json()["code"] == "item_not_found"
     assert (await shop.http.get(f"/v1/orders/{nobody}")).status_code == 404
-    assert (await shop.http.post(f"/v1/stuck/{nobody}/retry", json={"reason": "r"})).status_code == 409
+    for act, body in (("redrive", {}), ("priority", {"priority": 1})):
+        answer = await shop.http.post(f"/v1/orders/{nobody}/{act}", json={"reason": "r"} | body)
+        assert (answer.status_code, answer.json()["code"]) == (404, "order_not_found")
 
 
 async def test_each_role_may_do_its_own_part_and_no_more(shop: Any) -> None:

@@ -143,7 +143,7 @@ async def test_an_order_that_no_plan_fits_is_offered_twice_more_and_then_shown_t
     (listed,) = (await shop.ok("GET", "/v1/stuck"))["items"]
     assert listed["order_id"] == str(reserved.order_id)
 
-    await shop.ok("POST", f"/v1/stuck/{reserved.order_id}/retry", {"reason": "门店已开"})
+    await shop.ok("POST", f"/v1/orders/{reserved.order_id}/redrive", {"reason": "门店已开"})
     (again,) = await shop.harness.emitted()
     assert (again.attempt, again.progress.step) == (4, 5)
     assert len((await shop.harness.receive([a_routed(again)])).emitted) == 1

@@ -1,21 +1,26 @@
 """Orders as inventory sees them: where they stand, who waits, who is stuck."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from contracts import text_of
+from contracts.envelope import Code, Id, PlaceId
+from eventing import UnitOfWork
 from inventory import tables
 from inventory.api.shared import InventoryOf, RuntimeOf
+from inventory.domain.offers import Place
+from inventory.handlers.context import Inventory, local_day
 from inventory.handlers.redriving import RETRY_STUCK, redrive
-from inventory.store import queries
-from webapi.callers import Operator, Viewer
-from webapi.models import UtcTime
+from inventory.handlers.waking import reprioritise
+from inventory.store import orders, policies, queries, requests
+from webapi.callers import Admin, Operator, Principal, Viewer
+from webapi.models import StrictModel, UtcTime
 from webapi.operators import ManualReason, record_manual_act
 from webapi.paging import Page, Paging
-from webapi.problems import Problem, language_of
+from webapi.problems import FieldError, Problem, language_of
 from webapi.routing import Router
 
 router = Router(prefix="/v1", tags=["orders"])
@@ -28,11 +33,30 @@ class HeldLineView(BaseModel):
     """What was missing when it was last looked at."""
 
 
+class ChildView(BaseModel):
+    order_id: UUID
+    state: str
+    attempt: int
+    place_id: str | None
+    units_left: int
+
+
+class PendingStopView(BaseModel):
+    request_id: UUID
+    kind: str
+    """cancel | recall"""
+    origin_order_id: UUID
+    origin_line: int
+    sku_id: str
+    quantity: int
+    since: UtcTime
+
+
 class OrderView(BaseModel):
     order_id: UUID
     root_id: UUID
     state: str
-    """reserved | backordered | stuck | allocated | closed"""
+    """reserved | backordered | stuck | allocated | returned | split | cancelled | closed"""
     code: str | None
     """Why it waits, as a stable code."""
     why: str | None
@@ -45,9 +69,21 @@ class OrderView(BaseModel):
     pool_id: str
     place_id: str | None
     fulfilment_kind: str
+    priority: int
+    """Lower is served first, where stock is short."""
     units_left: int
-    """Units that have not left yet."""
+    """Units that have neither left nor been cancelled."""
     lines: list[HeldLineView]
+    parent_id: UUID | None
+    """The order that it was split off from."""
+    children: list[ChildView]
+    """Orders of the same root that were split off from it."""
+    excluded_places: list[str]
+    """Places that gave it back."""
+    forced_place: str | None
+    """The place that a person chose."""
+    pending_stops: list[PendingStopView]
+    """What places were asked to stop under the same root, and have not answered."""
     received_at: UtcTime
     changed_at: UtcTime
 
@@ -79,6 +115,9 @@ async def get_order(order_id: UUID, principal: Viewer, runtime: RuntimeOf, reque
         if order is None:
             raise Problem("order_not_found", status=404)
         missing = await queries.find_missing(work, order) if order.state == "backordered" else {}
+        children = await orders.find_children(work, order_id)
+        stops = await requests.list_stops(work, order.root_id)
+        names = await orders.find_place_ids(work, [*order.excluded, *filter(None, [order.forced_place_no])])
     code = "stock_short" if order.state == "backordered" else order.code
     short = [f"{sku_id} -{units}" for sku_id, units in missing.items()]
     why = text_of(code, {"short": short}, chinese=language_of(request) == "zh") if code else None
@@ -95,7 +134,13 @@ async def get_order(order_id: UUID, principal: Viewer, runtime: RuntimeOf, reque
         place_id=order.place_id,
         fulfilment_kind=order.kind,
         units_left=order.units_left,
+        priority=order.priority,
         lines=_lines(order.skus, order.quantities, missing),
+        parent_id=order.parent_id,
+        children=[ChildView.model_validate(child, from_attributes=True) for child in children],
+        excluded_places=[names[number] for number in order.excluded],
+        forced_place=names.get(order.forced_place_no),
+        pending_stops=[PendingStopView.model_validate(stop, from_attributes=True) for stop in stops],
         received_at=order.received_at,
         changed_at=order.changed_at,
     )
@@ -108,10 +153,14 @@ async def list_backorders(
     runtime: RuntimeOf,
     sku_id: Annotated[str | None, Query(max_length=64)] = None,
     pool_id: Annotated[str | None, Query(max_length=64)] = None,
+    order_id: UUID | None = None,
+    most_priority: Annotated[int | None, Query(ge=0, le=1000, description="Only orders served as early as that.")] = None,
 ) -> Page[BackorderView]:
     """Per SKU in the order in which they will be served. An order that lacks one SKU waits under every SKU it wants."""
     async with runtime.work() as work:
-        rows = await queries.list_backorders(work, paging, sku_id=sku_id, pool_id=pool_id)
+        rows = await queries.list_backorders(
+            work, paging, sku_id=sku_id, pool_id=pool_id, order_id=order_id, most_priority=most_priority
+        )
     return queries.BACKORDERS.page(
         rows,
         paging,
@@ -121,11 +170,19 @@ async def list_backorders(
 
 
 @router.get("/stuck", summary="List orders that no place could take")
-async def list_stuck(paging: Paging, principal: Viewer, runtime: RuntimeOf, request: Request) -> Page[StuckView]:
+async def list_stuck(
+    paging: Paging,
+    principal: Viewer,
+    runtime: RuntimeOf,
+    request: Request,
+    sku_id: Annotated[str | None, Query(max_length=64)] = None,
+    pool_id: Annotated[str | None, Query(max_length=64)] = None,
+    code: Annotated[str | None, Query(max_length=40)] = None,
+) -> Page[StuckView]:
     """Held, and offered to routing three times in vain; oldest first. They are tried again by themselves from time to time."""
     chinese = language_of(request) == "zh"
     async with runtime.work() as work:
-        rows = await queries.list_stuck(work, paging)
+        rows = await queries.list_stuck(work, paging, sku_id=sku_id, pool_id=pool_id, code=code)
     return queries.STUCK.page(
         rows,
         paging,
@@ -142,24 +199,141 @@ async def list_stuck(paging: Paging, principal: Viewer, runtime: RuntimeOf, requ
     )
 
 
-@router.post("/stuck/{order_id}/retry", status_code=202, summary="Offer a stuck order to routing again")
-async def retry_stuck(
+class PlaceBody(ManualReason):
+    place_id: PlaceId
+
+
+class PriorityBody(ManualReason):
+    priority: int = Field(ge=0, le=1000, description="Lower is served first where stock is short; 100 is normal.")
+
+
+@router.post("/orders/{order_id}/redrive", status_code=202, summary="Offer a held order to routing again")
+async def redrive_order(
     order_id: UUID, body: ManualReason, principal: Operator, runtime: RuntimeOf, inventory: InventoryOf
 ) -> None:
-    """With fresh stock and capacity, as if it had just been held."""
+    """With fresh stock and capacity, as if it had just been held. A plan that is on its way is void."""
     async with runtime.work() as work:
-        if not await redrive(inventory, [order_id], work):
-            raise Problem("order_not_stuck", status=409)
-        work.cancel_tasks(RETRY_STUCK, [str(order_id)])
+        await _offer(order_id, "redrive_order", body.reason, principal, inventory, work)
+
+
+@router.post("/orders/{order_id}/place", status_code=202, summary="Choose the place that ships a held order")
+async def force_place(order_id: UUID, body: PlaceBody, principal: Operator, runtime: RuntimeOf, inventory: InventoryOf) -> None:
+    """Only its stock there, and whether the place is open, count. Where that fails, the order is routed as others are."""
+    async with runtime.work() as work:
+        places, _ = await inventory.places.read(work, local_day(work.now))
+        place = places.by_id.get(body.place_id)
+        if place is None:
+            raise Problem("invalid_request", status=422, errors=[FieldError("place_id", "unknown_place")])
+        await _offer(order_id, "force_place", body.reason, principal, inventory, work, place=place)
+
+
+@router.post("/orders/{order_id}/priority", status_code=202, summary="Change when a waiting order is served")
+async def set_priority(
+    order_id: UUID, body: PriorityBody, principal: Operator, runtime: RuntimeOf, inventory: InventoryOf
+) -> None:
+    async with runtime.work() as work:
+        await _get_order(order_id, work)
+        if not await reprioritise(inventory, order_id, body.priority, work):
+            raise Problem("order_not_open", status=409)
+        await _note("set_priority", order_id, body.reason, principal, work, priority=body.priority)
+
+
+async def _offer(
+    order_id: UUID,
+    act: str,
+    reason: str,
+    principal: Principal,
+    inventory: Inventory,
+    work: UnitOfWork,
+    *,
+    place: Place | None = None,
+) -> None:
+    order = await _get_order(order_id, work)
+    if place is not None and place.pool_id != order.pool_id:
+        raise Problem("stock_refused", status=409, errors=[FieldError("place_id", "place_of_other_pool")])
+    force = None if place is None else place.place_no
+    if not await redrive(inventory, [order_id], work, states=("reserved", "stuck"), force=force):
+        raise Problem("order_not_held", status=409, params={"order_id": str(order_id)})
+    work.cancel_tasks(RETRY_STUCK, [str(order_id)])
+    await _note(act, order_id, reason, principal, work, **({} if place is None else {"place_id": place.place_id}))
+
+
+async def _get_order(order_id: UUID, work: UnitOfWork) -> Any:
+    order = await queries.find_order(work, order_id)
+    if order is None:
+        raise Problem("order_not_found", status=404)
+    return order
+
+
+async def _note(act: str, order_id: UUID, reason: str, principal: Principal, work: UnitOfWork, **detail: Any) -> None:
+    await record_manual_act(
+        work.connection,
+        tables.manual_act,
+        who=principal.name,
+        act=act,
+        subject=str(order_id),
+        why=reason,
+        at=work.now,
+        detail=detail,
+    )
+
+
+class ShortageShopBody(StrictModel):
+    channel: Code
+    shop_id: Id
+    shortage: Literal["wait", "split"] = Field(description="wait: until all of it is there; split: what is there goes first.")
+
+
+class ShortagePolicyBody(ManualReason):
+    shops: list[ShortageShopBody] = Field(max_length=1_000)
+
+
+class ShortagePolicyView(BaseModel):
+    version: int
+    """0: none was ever set."""
+    changed_at: UtcTime | None
+    shops: list[ShortageShopBody]
+    """All other shops wait."""
+
+
+@router.put("/policies/shortage", summary="Set what becomes of orders that are there in part")
+async def put_shortage_policy(body: ShortagePolicyBody, principal: Admin, runtime: RuntimeOf) -> ShortagePolicyView:
+    """Replaces the whole policy; holds for orders that come from then on."""
+    named = [(shop.channel, shop.shop_id) for shop in body.shops]
+    twice = [FieldError(f"shops.{index}.shop_id", "named_twice") for index, shop in enumerate(named) if shop in named[:index]]
+    if twice:
+        raise Problem("invalid_request", status=422, errors=twice)
+    content = {policies.shop_key(shop.channel, shop.shop_id): shop.shortage for shop in body.shops}
+    async with runtime.work() as work:
+        await policies.save_policy(work, policies.SHORTAGE, content)
         await record_manual_act(
             work.connection,
             tables.manual_act,
             who=principal.name,
-            act="retry_stuck",
-            subject=str(order_id),
+            act="put_shortage_policy",
+            subject=policies.SHORTAGE,
             why=body.reason,
             at=work.now,
+            detail={"shops": len(body.shops)},
         )
+        return await _shortage_view(work)
+
+
+@router.get("/policies/shortage", summary="Show what becomes of orders that are there in part")
+async def get_shortage_policy(principal: Viewer, runtime: RuntimeOf) -> ShortagePolicyView:
+    async with runtime.work() as work:
+        return await _shortage_view(work)
+
+
+async def _shortage_view(work: UnitOfWork) -> ShortagePolicyView:
+    policy = await policies.find_policy(work, policies.SHORTAGE)
+    if policy is None:
+        return ShortagePolicyView(version=0, changed_at=None, shops=[])
+    shops = []
+    for key, shortage in policy.content.items():
+        channel, _, shop_id = key.partition("/")
+        shops.append(ShortageShopBody(channel=channel, shop_id=shop_id, shortage=shortage))
+    return ShortagePolicyView(version=policy.version, changed_at=policy.changed_at, shops=shops)
 
 
 def _lines(skus: list[str], quantities: list[int], missing: dict[str, int]) -> list[HeldLineView]:

@@ -16,9 +16,17 @@ register_texts(
             "Inventory does not know this order. It may not have been cleared yet; GET /v1/orders of ingest tells where it is.",
             "库存服务没有该订单。订单可能尚未通过审核，可在接单服务 GET /v1/orders 查询其位置。",
         ),
-        "order_not_stuck": (
-            "The order is not stuck. GET /v1/stuck lists those that are.",
-            "该订单并未受阻。请用 GET /v1/stuck 查询受阻订单。",
+        "order_not_held": (
+            "Only an order that is held and not yet at a place can be offered. GET /v1/orders/{order_id} tells where it is.",
+            "仅已锁库且尚未分配到地点的订单可以重新寻源。请用 GET /v1/orders/{order_id} 查询其状态。",
+        ),
+        "order_not_open": (
+            "The order is finished or lies at a place; its priority matters no more.",
+            "订单已结束或已分配到地点，优先级不再起作用。",
+        ),
+        "place_of_other_pool": (
+            "Belongs to another pool than the order is held against.",
+            "该地点不属于订单锁定的库存池。",
         ),
         "unknown_sku": ("Is not in the catalogue; see GET /v1/items.", "商品档案中没有该商品，请用 GET /v1/items 查询。"),
         "unknown_place": ("Is not a known place; see GET /v1/locations.", "不是已知地点，请用 GET /v1/locations 查询。"),

@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from eventing import NewTask, Task, UnitOfWork
 from inventory.domain.counts import PoolCount
-from inventory.domain.reservation import Demand, Held, wake_in_turn
+from inventory.domain.reservation import Demand, Held, Missing, wake_in_turn
 from inventory.handlers.context import Inventory, offer_again
 from inventory.store import orders, stock
 from inventory.store.stock import PoolKey
@@ -58,6 +59,25 @@ async def _finish(keys: Collection[PoolKey], pool: dict[PoolKey, PoolCount], wor
     await stock.save_pool_stock(work, done)
     delay = timedelta(seconds=BUSY_SECONDS if busy else 0)
     work.add_tasks(wake_task(key, work, delay=delay) for key in left)
+
+
+async def reprioritise(inventory: Inventory, order_id: UUID, priority: int, work: UnitOfWork) -> bool:
+    """Have an order served earlier or later where stock is short; False where it waits for nothing any more."""
+    roots = await orders.find_roots(work, [order_id])
+    row = (await orders.lock_orders(work, {order_id, *roots})).get(order_id)
+    if row is None or row.state not in ("reserved", "backordered", "stuck", "returned"):
+        return False
+    if row.state == "backordered":
+        keys = {(sku_id, row.pool_id) for sku_id in row.skus}
+        pool = await stock.lock_pool_stock(work, keys)
+        await orders.remove_backorders(work, [row])
+        row.priority = priority
+        there = {sku_id: pool[sku_id, row.pool_id].promisable for sku_id in row.skus}
+        missing = [Missing(sku, units, units - there[sku]) for sku, units in row.wanted.items() if units > there[sku]]
+        await orders.add_backorders(work, [(row, missing)])
+    row.priority = priority
+    await orders.rewrite_orders(work, [row])
+    return True
 
 
 def wake_task(key: PoolKey, work: UnitOfWork, *, delay: timedelta = timedelta()) -> NewTask:

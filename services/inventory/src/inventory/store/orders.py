@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from eventing import UnitOfWork
@@ -139,14 +139,15 @@ FROM unnest(
 )
 WHERE o.order_id = d.order_id
 """
+# Of orders split off together the later ones are younger: requests begin with the youngest.
 _ADD_CHILDREN = """
 WITH given AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::text[], $6::int[], $7::text[], $8::int[], $9::text[],
         $10::smallint[], $11::timestamptz[], $12::text[], $13::text[], $14::int[], $15::date[], $16::text[], $17::bytea[]
-    ) AS g(
+    ) WITH ORDINALITY AS g(
         order_id, root_id, parent_id, step, state, attempt, pool_id, place_no, kind, priority, received_at, skus, quantities,
-        units_left, capacity_on, excluded, body
+        units_left, capacity_on, excluded, body, number
     )
 ), documents AS (
     INSERT INTO order_document (order_id, body) SELECT order_id, body FROM given
@@ -157,7 +158,7 @@ INSERT INTO stock_order (
 )
 SELECT order_id, root_id, parent_id, step, state, attempt, 0, pool_id, place_no, kind, priority, received_at,
        string_to_array(skus, E'\\x1f'), string_to_array(quantities, ',')::int[], units_left, capacity_on,
-       string_to_array(excluded, ',')::int[], $18::timestamptz, $18::timestamptz
+       string_to_array(excluded, ',')::int[], $18::timestamptz + number * interval '1 microsecond', $18::timestamptz
 FROM given ORDER BY order_id
 """
 _SAVE_DOCUMENTS = """
@@ -165,6 +166,13 @@ UPDATE order_document o SET body = d.body FROM unnest($1::uuid[], $2::bytea[]) A
 WHERE o.order_id = d.order_id
 """
 _REMOVE_DOCUMENTS = "DELETE FROM order_document WHERE order_id = ANY($1::uuid[])"
+_FIND_CHILDREN = """
+SELECT o.order_id, o.state, o.attempt, l.place_id, o.units_left FROM stock_order o LEFT JOIN location l USING (place_no)
+WHERE o.root_id = (SELECT root_id FROM stock_order WHERE order_id = $1::uuid) AND o.root_id <> o.order_id
+    AND o.parent_id = $1::uuid
+ORDER BY o.added_at, o.order_id
+"""
+_FIND_PLACE_IDS = "SELECT place_no, place_id FROM location WHERE place_no = ANY($1::int[])"
 _FIND_ROOTS = "SELECT root_id FROM stock_order WHERE order_id = ANY($1::uuid[])"
 _GET_DOCUMENTS = "SELECT order_id, body FROM order_document WHERE order_id = ANY($1::uuid[])"
 _ADD_BACKORDERS = """
@@ -289,6 +297,17 @@ async def lock_families(work: UnitOfWork, root_ids: Collection[UUID]) -> dict[UU
     for family in families.values():
         family.sort(key=lambda row: (row.order_id != row.root_id, row.added_at, row.order_id))
     return families
+
+
+async def find_children(work: UnitOfWork, parent_id: UUID) -> list[Any]:
+    """Orders that were split off from this one, oldest first; not locked."""
+    return list(await rows(work, _FIND_CHILDREN, parent_id))
+
+
+async def find_place_ids(work: UnitOfWork, place_nos: Collection[int]) -> dict[int | None, str]:
+    if not place_nos:
+        return {}
+    return {row.place_no: row.place_id for row in await rows(work, _FIND_PLACE_IDS, list(place_nos))}
 
 
 async def find_roots(work: UnitOfWork, order_ids: Collection[UUID]) -> set[UUID]:

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select, select
+from sqlalchemy import RowMapping, Select, any_, select
 
 from eventing import UnitOfWork
 from inventory import tables
@@ -149,21 +149,41 @@ def movements_keyset(*, newest_first: bool) -> Keyset:
     return MOVEMENTS_NEWEST if newest_first else MOVEMENTS_OLDEST
 
 
-async def list_backorders(work: UnitOfWork, paging: PageRequest, *, sku_id: str | None, pool_id: str | None) -> Sequence[Any]:
+async def list_backorders(
+    work: UnitOfWork,
+    paging: PageRequest,
+    *,
+    sku_id: str | None,
+    pool_id: str | None,
+    order_id: UUID | None,
+    most_priority: int | None,
+) -> Sequence[Any]:
     """Waiting lines, per SKU in the order in which they will be served."""
     statement = select(tables.backorder)
     if sku_id is not None:
         statement = statement.where(_backorder.sku_id == sku_id)
     if pool_id is not None:
         statement = statement.where(_backorder.pool_id == pool_id)
+    if order_id is not None:
+        statement = statement.where(_backorder.order_id == order_id)
+    if most_priority is not None:
+        statement = statement.where(_backorder.priority <= most_priority)
     return await _page(work, statement, BACKORDERS, paging)
 
 
-async def list_stuck(work: UnitOfWork, paging: PageRequest) -> Sequence[Any]:
+async def list_stuck(
+    work: UnitOfWork, paging: PageRequest, *, sku_id: str | None, pool_id: str | None, code: str | None
+) -> Sequence[Any]:
     stuck, order = tables.stuck_order.c, tables.stock_order.c
     statement = select(tables.stuck_order, order.attempt, order.pool_id, order.skus, order.quantities).join(
         tables.stock_order, order.order_id == stuck.order_id
     )
+    if sku_id is not None:
+        statement = statement.where(any_(order.skus) == sku_id)
+    if pool_id is not None:
+        statement = statement.where(order.pool_id == pool_id)
+    if code is not None:
+        statement = statement.where(stuck.code == code)
     return await _page(work, statement, STUCK, paging)
 
 

@@ -1,6 +1,7 @@
 """What places were asked and have not answered, and which requests were heard."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from eventing import UnitOfWork
@@ -16,6 +17,10 @@ ON CONFLICT DO NOTHING RETURNING request_id, kind
 _FIND_PENDING = """
 SELECT root_id, request_id, origin_order_id, origin_line, sku_id, quantity, kind
 FROM pending_stop WHERE root_id = ANY($1::uuid[]) ORDER BY stop_no
+"""
+_LIST_STOPS = """
+SELECT request_id, kind, origin_order_id, origin_line, sku_id, quantity, since
+FROM pending_stop WHERE root_id = $1::uuid ORDER BY stop_no LIMIT 1000
 """
 _ADD_PENDING = """
 INSERT INTO pending_stop (root_id, request_id, origin_order_id, origin_line, sku_id, quantity, kind, since)
@@ -43,6 +48,10 @@ async def find_pending(work: UnitOfWork, root_ids: Collection[UUID]) -> dict[UUI
     ):
         found[root_id].append(Pending(request_id, LineKey(origin_order_id, origin_line, sku_id), quantity, kind))
     return found
+
+
+async def list_stops(work: UnitOfWork, root_id: UUID) -> list[Any]:
+    return list(await rows(work, _LIST_STOPS, root_id))
 
 
 async def save_pending(
