@@ -48,7 +48,12 @@ async def test_what_safety_keeps_back_is_not_promised(shop: Any) -> None:
 async def test_the_most_special_rule_counts_also_for_places_that_come_later(shop: Any) -> None:
     """Fails if rules are not asked about a place that keeps a SKU for the first time."""
     await shop.stock_up({HERE: {"茶": 9}})
-    rules = [{"units": 1}, {"units": 2, "category": "general"}, {"units": 3, "sku_id": "茶"}, {"units": 4, "place_id": THERE}]
+    rules: list[dict[str, Any]] = [
+        {"units": 1},
+        {"units": 2, "category": "general"},
+        {"units": 3, "sku_id": "茶"},
+        {"units": 4, "place_id": THERE},
+    ]
     await shop.ok("PUT", "/v1/locations", {"locations": [a_place(THERE)]})
     await set_safety(shop, *rules, {"units": 5, "sku_id": "茶", "place_id": THERE})
     await shop.receive_goods(THERE, {"茶": 9})
