@@ -45,7 +45,7 @@ from inventory.handlers.resending import RESEND, on_resend
 from inventory.handlers.returned_goods import on_return_received
 from inventory.handlers.routed import on_order_routed
 from inventory.handlers.shipped import on_shipment_created
-from inventory.handlers.shrinking import SHRINK_BATCH, on_shrink
+from inventory.handlers.shrinking import ONE, RECALL, on_recall, on_shrink
 from inventory.handlers.waking import WAKE, on_wake
 from inventory.levels import sending_levels
 from inventory.settings import Settings
@@ -82,16 +82,17 @@ def make_runtime(
         consumers=[
             Consumer(
                 "main",
+                # Handlers of one batch share its transaction and run in this order: those that lock pool rows come first.
                 routes=[
                     Route(OrderAudited, partial(on_order_audited, inventory)),
-                    Route(OrderRouted, partial(on_order_routed, inventory)),
-                    Route(ShipmentCreated, partial(on_shipment_created, inventory)),
                     Route(CancelForwarded, in_band, supersedes=supersedes_stash),
                     Route(WithdrawalForwarded, in_band),
                     Route(ChangeForwarded, in_band),
                     Route(AllocationReturned, in_band),
                     Route(StopAnswered, in_band),
                     Route(ReturnReceived, partial(on_return_received, inventory)),
+                    Route(OrderRouted, partial(on_order_routed, inventory)),
+                    Route(ShipmentCreated, partial(on_shipment_created, inventory)),
                 ],
             )
         ],
@@ -99,7 +100,8 @@ def make_runtime(
             Timer(WAKE, partial(on_wake, inventory), batch=WAKE_BATCH),
             Timer(RETRY_STUCK, partial(on_retry_stuck, inventory)),
             Timer(REDRIVE, partial(on_redrive, inventory), batch=1),
-            Timer(SHRINK, partial(on_shrink, inventory), batch=SHRINK_BATCH),
+            Timer(SHRINK, partial(on_shrink, inventory), batch=ONE),
+            Timer(RECALL, partial(on_recall, inventory), batch=ONE),
             Timer(DISPROVE, partial(on_disprove, inventory)),
             Timer(APPLY_SAFETY, partial(on_apply_safety, inventory)),
             Timer(RESEND, on_resend),

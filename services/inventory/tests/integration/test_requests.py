@@ -1,5 +1,6 @@
 """Cancels, withdrawals, changes and returns through inventory."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -328,6 +329,7 @@ async def test_a_shrunken_pool_gives_up_the_youngest_holds_and_recalls_from_plac
     await prove(shop)
     await shop.adjust("杭州仓", "茶", -1)
     await shop.harness.run_due_tasks("shrink")
+    await shop.harness.run_due_tasks("recall")
     (recall,) = [event for event in await shop.harness.emitted() if isinstance(event, StopRequested)]
     assert (recall.reason, recall.root_id, recall.lines[0].quantity) == ("shortage", pinned.order_id, 1)
     back = a_return(allocated, {"茶": 1})
@@ -335,3 +337,65 @@ async def test_a_shrunken_pool_gives_up_the_youngest_holds_and_recalls_from_plac
     assert settled(emitted) == []
     assert [type(event) for event in emitted] == [StockBackordered]
     await prove(shop)
+
+
+async def test_a_cancel_in_parts_meets_every_hand_that_holds_the_order(shop: Any) -> None:
+    """Fails if a root's orders are decided on one by one, or if one request is settled twice."""
+    await shop.stock_up({"杭州仓": {"茶": 4}})
+    root = uuid4()
+    pinned, held, waits = (an_audited({"茶": 2}, root_id=root) for _ in range(3))
+    same = [
+        order.model_copy(update={"part": order.part.model_copy(update={"lines": with_origin(order, root)})})
+        for order in (pinned, held, waits)
+    ]
+    reserved = (await shop.harness.receive(same)).emitted
+    await shop.harness.receive([a_routed(reserved[0])])
+    whole = a_cancel(same[0], {"茶": 2}).model_copy(
+        update={"lines": [OriginQuantity(origin_order_id=root, origin_line=1, sku_id="茶", quantity=6)]}
+    )
+    emitted = (await shop.harness.receive([whole])).emitted
+    assert sorted(settled(emitted)) == [(2, 0, "cancelled_backordered"), (2, 0, "cancelled_reserved")]
+    (asked,) = [event for event in emitted if isinstance(event, StopRequested)]
+    assert (asked.order_id, asked.progress.stage, asked.lines[0].quantity) == (root, "split", 2)
+    await prove(shop)
+
+
+def with_origin(order: OrderAudited, origin: UUID) -> list[Any]:
+    return [line.model_copy(update={"origin_order_id": origin}) for line in order.part.lines]
+
+
+async def test_workers_cancel_take_back_and_ship_together_without_deadlock(make_shop: Any, migrated_database: Any) -> None:
+    """Fails if rows are locked in different orders by different events, or if a unit is counted twice between workers."""
+    url = await migrated_database("inventory")
+    workers = [await make_shop(url) for _ in range(3)]
+    await workers[0].stock_up({f"{number} 号店": {"茶": 200, "杯": 200} for number in range(3)})
+
+    async def all_at_once(work: list[list[Any]]) -> list[Any]:
+        """Give each worker its events at the same time; what any of them emits may be read by any."""
+        outcomes = await asyncio.gather(*[w.harness.receive(events) for w, events in zip(workers, work, strict=True)])
+        assert [outcome.parked for outcome in outcomes] == [[], [], []]
+        return [event for outcome in outcomes for event in outcome.emitted] + await workers[0].harness.emitted()
+
+    for round_no in range(3):
+        orders = [[an_audited({"茶": 2, "杯": 1}) for _ in range(20)] for _ in workers]
+        emitted = await all_at_once(orders)
+        emitted += await all_at_once([[a_cancel(order, {"杯": 1}) for order in share[::4]] for share in orders])
+        plans = {e.order_id: a_routed(e) for e in emitted if isinstance(e, StockReserved)}
+        emitted = await all_at_once([[plans[order.order_id] for order in share] for share in orders])
+        lost = [a_routed(event) for event in emitted if isinstance(event, StockReserved)]
+        emitted += await all_at_once([lost, [], []])
+        there = {e.order_id: e for e in emitted if isinstance(e, StockAllocated)}
+        emitted = await all_at_once([[a_cancel(order, {"茶": 1}) for order in share[1::4]] for share in orders])
+        asked = {event.root_id: event for event in emitted if isinstance(event, StopRequested)}
+        assert len(asked) == 15
+        work = []
+        for share in orders:
+            back = [a_return(there[o.order_id], {"茶": 1}) for o in share[1::4]]
+            answers = [an_answer(asked[o.order_id], 1) for o in share[1::4]]
+            work.append([*back, *answers, *(a_shipment(there[order.order_id]) for order in share[2::4])])
+        counts = [w.adjust(f"{n} 号店", "茶", -60 if round_no == 1 else 3) for n, w in enumerate(workers)]
+        await asyncio.gather(all_at_once(work), *counts)
+        await asyncio.gather(*[worker.harness.run_due_tasks() for worker in workers])
+        await prove(workers[0])
+    assert [worker.database_errors for worker in workers] == [[], [], []]
+    assert await workers[0].rows("SELECT count(*) FROM pending_stop WHERE kind = 'cancel'") == [(0,)]

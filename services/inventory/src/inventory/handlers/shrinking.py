@@ -11,20 +11,26 @@ from inventory.handlers.context import Inventory, backordered, get_documents, lo
 from inventory.handlers.requests import Desk, close, open_families
 from inventory.store import orders, stock
 
-SHRINK_BATCH = 1
+RECALL = "recall"
+"""Apart from `shrink`: it locks roots, which must not be done after pool rows."""
+ONE = 1
 """Tasks in one transaction: each may touch hundreds of orders."""
 LIMIT = 200
 """Orders looked at in one go; what is left after them comes with the next."""
 
 
 async def on_shrink(inventory: Inventory, tasks: Sequence[Task], work: UnitOfWork) -> None:
-    """Turn the youngest unpinned holds of the pool into back-orders until it promises no more than there is, and recall the
-    youngest orders of the place beyond what it really has."""
+    """Turn the youngest unpinned holds of the pool into back-orders until it promises no more than there is; then recall."""
     for task in tasks:
         key = (task.payload["sku_id"], task.payload["pool_id"])
-        if await give_up_holds(inventory, key, work) == LIMIT:
-            work.add_tasks([NewTask(SHRINK, task.key, work.now, task.payload)])
-        await recall(inventory, key[0], task.payload["place_no"], work)
+        again = await give_up_holds(inventory, key, work) == LIMIT
+        work.add_tasks([NewTask(SHRINK if again else RECALL, task.key, work.now, task.payload)])
+
+
+async def on_recall(inventory: Inventory, tasks: Sequence[Task], work: UnitOfWork) -> None:
+    """Recall the youngest orders of the place beyond what it really has."""
+    for task in tasks:
+        await recall(inventory, task.payload["sku_id"], task.payload["place_no"], work)
 
 
 async def give_up_holds(inventory: Inventory, key: stock.PoolKey, work: UnitOfWork) -> int:
