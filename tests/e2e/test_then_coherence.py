@@ -173,7 +173,11 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         )
     ],
     "reserved_orders_are_routed": [
-        ("inventory", f"UPDATE pool_stock SET overpromised = overpromised + 1 WHERE sku_id = {_WAITED_SKU}"),
+        (
+            "inventory",
+            "UPDATE pool_stock SET overpromised = overpromised + (SELECT quantity FROM backorder WHERE order_id ="
+            f" {_WAITING}) WHERE sku_id = {_WAITED_SKU}",
+        ),
         ("inventory", f"UPDATE stock_order SET state = 'reserved' WHERE order_id = {_WAITING}"),
         ("inventory", f"DELETE FROM backorder WHERE order_id = {_WAITING}"),
     ],
@@ -198,7 +202,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
             "fulfillment",
             "UPDATE shipment SET part_json = jsonb_set((SELECT part_json::jsonb FROM fulfilment_content AS c"
             " WHERE c.fulfilment_order_id = shipment.fulfilment_order_id), '{lines,0,receivable_minor}', '777')::text"
-            f" WHERE fulfilment_order_id = {_PARCEL_ORDER}",
+            " WHERE part_json IS NULL AND order_id = root_id",
         )
     ],
     "closed_cancels_are_answered": [
@@ -333,14 +337,12 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         )
     ],
     "returns_are_posted": [("ledger", _claim("return_good"))],
-    "delivered_lines_are_not_owed": [
+    "delivered_orders_are_not_owed": [
         (
             "ledger",
-            "UPDATE posting SET origin_line = 777 WHERE account = '2204' AND debit_minor > 0 AND voucher_id ="
-            " (SELECT v.voucher_id FROM voucher AS v JOIN posting AS p USING (voucher_id) WHERE v.template = 'delivered'"
-            " AND p.account = '2204' AND p.debit_minor > 0 AND p.origin_line > 0 AND NOT EXISTS ("
-            "SELECT FROM posting AS o JOIN voucher AS w USING (voucher_id) WHERE o.origin_order_id = p.origin_order_id"
-            " AND w.template IN ('changed', 'reversal', 'refunded')) LIMIT 1)",
+            "INSERT INTO profit_fact SELECT (jsonb_populate_record(f, jsonb_build_object('phase', 'delivered',"
+            " 'line', f.line + 1000, 'shipment_id', f.voucher_id))).* FROM profit_fact AS f JOIN voucher AS v USING (voucher_id)"
+            " WHERE v.template = 'paid' AND v.root_id NOT IN (SELECT root_id FROM voucher WHERE template <> 'paid')",
         )
     ],
     "vouchers_balance": [
