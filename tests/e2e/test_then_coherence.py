@@ -341,7 +341,8 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         (
             "ledger",
             "INSERT INTO profit_fact SELECT (jsonb_populate_record(f, jsonb_build_object('phase', 'delivered',"
-            " 'line', f.line + 1000, 'shipment_id', f.voucher_id))).* FROM profit_fact AS f JOIN voucher AS v USING (voucher_id)"
+            " 'line', f.line + 1000, 'shipment_id', f.voucher_id))).*"
+            " FROM profit_fact AS f JOIN voucher AS v USING (voucher_id)"
             " WHERE v.template = 'paid' AND v.root_id NOT IN (SELECT root_id FROM voucher WHERE template <> 'paid')",
         )
     ],
