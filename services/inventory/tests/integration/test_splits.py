@@ -29,6 +29,9 @@ async def test_a_shop_that_splits_sends_what_is_there_and_the_rest_waits(shop: A
     assert all((event.replaces, event.part.parent_id) == ([order.order_id], order.order_id) for event in (held, waits))
     assert [(line.sku_id, line.quantity, line.paid_minor) for line in held.part.lines] == [("茶", 2, 10000)]
     assert [(line.sku_id, line.quantity) for line in waits.part.lines] == [("茶", 1), ("杯", 1)]
+    assert [(line.sku_id, line.wanted, line.missing) for line in waits.short] == [("茶", 1, 1), ("杯", 1, 1)]
+    queue = (await shop.ok("GET", f"/v1/backorders?order_id={waits.order_id}"))["items"]
+    assert sorted((line["sku_id"], line["quantity"], line["missing"]) for line in queue) == [("杯", 1, 1), ("茶", 1, 1)]
     view = await shop.ok("GET", f"/v1/orders/{order.order_id}")
     assert (view["state"], [child["state"] for child in view["children"]]) == ("split", ["reserved", "backordered"])
     await prove(shop)

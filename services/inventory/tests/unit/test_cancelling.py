@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from inventory.domain import cancelling
-from inventory.domain.cancelling import Held, LineKey, Outcome, Refused, RequestError, Root, child_id
+from inventory.domain.cancelling import Held, LineKey, Outcome, Pending, Refused, RequestError, Root, child_id
 
 KEY = LineKey(UUID(int=99), 1, "茶")
 A, B, R1, R2, R3 = (UUID(int=number) for number in range(1, 6))
@@ -40,6 +40,15 @@ def test_what_nobody_works_on_is_taken_first_and_the_youngest_of_it() -> None:
     assert outcome.stops == {KEY: 1}
     assert outcome.refused == (Refused(KEY, 1, "too_late"),)
     assert {order.state for order in outcome.root.orders} == {"allocated", "cancelled"}
+
+
+def test_what_waits_belongs_to_who_asked_for_it_first() -> None:
+    """Fails if a later request takes what an earlier one is waiting for: that one would be refused, though a unit is left."""
+    pending = (Pending(R1, KEY, 2, "cancel"),)
+    root = Root((an_order(A, 1, "allocated"), an_order(B, 1, "returned", attempt=0), an_order(R3, 1)), pending)
+    outcome = cancelling.cancel(root, R2, {KEY: 2})
+    assert taken(outcome) == [(R3, 1, "cancelled_reserved")]
+    assert (outcome.stops, outcome.refused) == ({}, (Refused(KEY, 1, "too_late"),))
 
 
 def test_a_reserved_order_that_shrinks_is_reserved_anew() -> None:

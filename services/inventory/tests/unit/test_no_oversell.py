@@ -1,6 +1,7 @@
 """The decisions together, driven at random against a plain model: nothing oversold, nobody waiting while a unit is left."""
 
 from collections import Counter
+from collections.abc import Iterable
 from uuid import UUID
 
 from hypothesis import settings
@@ -9,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from inventory.domain.allocation import Plan, Routed, choose_in_turn
 from inventory.domain.counts import Change, PlaceCount, PoolCount
-from inventory.domain.reservation import Demand, Held, reserve_in_turn, wake_in_turn
+from inventory.domain.reservation import Demand, Held, Split, hold_again, reserve_in_turn, wake_in_turn
 
 SKUS = ("茶", "杯")
 PLACES = (1, 2, 3)
@@ -40,6 +41,70 @@ class Stockroom(RuleBasedStateMachine):
             demands.append(Demand(UUID(int=self.number), POOL, basket))
         for demand, outcome in zip(demands, reserve_in_turn(demands, self.pool), strict=True):
             (self.held if isinstance(outcome, Held) else self.waiting)[demand.order_id] = dict(demand.wanted)
+
+    @rule(basket=baskets)
+    def an_order_of_a_shop_that_splits_comes(self, basket: dict[str, int]) -> None:
+        self.number += 2
+        ids = UUID(int=self.number - 1), UUID(int=self.number)
+        (outcome,) = reserve_in_turn([Demand(ids[0], POOL, basket, splits=True)], self.pool)
+        if isinstance(outcome, Split):
+            self.held[ids[0]] = outcome.held
+            self.waiting[ids[1]] = {line.sku_id: line.missing for line in outcome.short}
+            assert Counter(outcome.held) + Counter(self.waiting[ids[1]]) == Counter(basket)
+        else:
+            (self.held if isinstance(outcome, Held) else self.waiting)[ids[0]] = basket
+
+    @precondition(lambda self: self.held)
+    @rule(draw=st.data())
+    def a_held_order_is_cancelled(self, draw: st.DataObject) -> None:
+        wanted = self.held.pop(draw.draw(st.sampled_from(sorted(self.held))))
+        self.free(wanted)
+
+    @precondition(lambda self: self.pinned)
+    @rule(draw=st.data(), effect=st.sampled_from(["none", "missing", "nothing_left", "damaged"]))
+    def a_place_gives_an_order_back(self, draw: st.DataObject, effect: str) -> None:
+        order_id = draw.draw(st.sampled_from(sorted(self.pinned)))
+        place, wanted = self.pinned.pop(order_id)
+        for sku, quantity in wanted.items():
+            count = self.places[sku, place]
+            change = count.release(quantity)
+            match effect:
+                case "missing":
+                    lost = count.remove(quantity)
+                case "nothing_left":
+                    lost = count.remove(max(0, count.on_hand - count.allocated))
+                case "damaged":
+                    lost = count.damage(quantity)
+                case _:
+                    lost = Change()
+            self.moved[sku, place].append(change + lost)
+            self.owned[sku] += lost.counted
+            self.pool[sku, POOL].move(lost.counted)
+        before = {sku: self.pool[sku, POOL].overpromised for sku in wanted}
+        if isinstance(hold_again(Demand(order_id, POOL, wanted), self.pool), Held):
+            assert not any(before.values())
+            self.held[order_id] = wanted
+        else:
+            self.waiting[order_id] = wanted
+            self.wake(wanted)
+
+    @rule()
+    def the_youngest_holds_are_given_up(self) -> None:
+        for sku in SKUS:
+            for order_id in sorted(self.held, reverse=True):
+                if self.pool[sku, POOL].overpromised and sku in self.held[order_id]:
+                    self.waiting[order_id] = self.held.pop(order_id)
+                    self.free(self.waiting[order_id])
+
+    def free(self, wanted: dict[str, int]) -> None:
+        for sku, quantity in wanted.items():
+            self.pool[sku, POOL].add(quantity)
+        self.wake(wanted)
+
+    def wake(self, skus: Iterable[str]) -> None:
+        for sku in skus:
+            if self.pool[sku, POOL].free and any(sku in wanted for wanted in self.waiting.values()):
+                self.pool[sku, POOL].waking = True
 
     @rule(sku=st.sampled_from(SKUS), place=st.sampled_from(PLACES), quantity=units)
     def goods_come(self, sku: str, place: int, quantity: int) -> None:
