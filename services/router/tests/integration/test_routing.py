@@ -252,7 +252,7 @@ async def test_a_replay_under_the_same_policy_is_the_kept_decision_and_under_ano
     order = an_order()
     await routed(harness, order)
     await harness.apply([a_place(2, version=9, paused=True)])
-    harness.clock.advance(seconds=86_400)
+    harness.clock.advance(seconds=86_400 + 2 * 3600)  # After cut-off: decided now, the promise would be a day later.
     path = f"/v1/decisions/{order.order_id}/replay"
     same = (await http.post(path, json={})).json()
     assert (same["same"], same["policy_version"], same["winner"]["place_id"]) == (True, 1, "W2")
@@ -345,5 +345,6 @@ async def test_an_offer_that_cannot_be_meant_is_parked(harness: Harness, an_orde
     twice = an_order(places=[[1, 10, [9, 9]], [1, 10, [9, 9]]])
     other = an_order(skus=["DRESS01-RED-M", "NEVER-ORDERED"])
     less = an_order(skus=["DRESS01-RED-M"], places=[[1, 10, [9]]])
-    result = await harness.receive([twice, other, less])
-    assert (len(result.parked), result.emitted) == (3, [])
+    doubled = an_order(skus=["DRESS01-RED-M", "DRESS01-RED-M"])
+    result = await harness.receive([twice, other, less, doubled])
+    assert (len(result.parked), result.emitted) == (4, [])
