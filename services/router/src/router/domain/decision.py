@@ -100,7 +100,7 @@ def decide(need: Need, candidates: Sequence[Candidate], network: Network, *, now
     else:
         judge = _judge_shipping
     findings = judge(need, candidates, network, now)
-    eligible = [finding for finding in findings if finding.verdict in WHOLE]
+    eligible = [finding for finding in findings if finding[2] in WHOLE]
     if len(eligible) > 1:
         eligible.sort(key=_ranking(policy))
     plans = tuple([Plan(finding[0], finding[3], finding[4], finding[5]) for finding in eligible])
