@@ -152,13 +152,11 @@ class Shop:
         """The vouchers of a channel order, by template, once all that are wanted are there."""
         detail = await self.detail(order)
         assert detail is not None
-        root_id = detail["root_id"]
         last: Counter[str] = Counter()
 
         async def look() -> bool:
             nonlocal last
-            rows = [row async for row in self.oms.pages("ledger", "/v1/vouchers", root_id=root_id)]
-            last = Counter(row["template"] for row in rows)
+            last = Counter([row["template"] for row in await self.vouchers_of(order)])
             return last >= Counter(wanted)
 
         try:
@@ -166,6 +164,13 @@ class Shop:
         except TimeoutError as error:
             raise AssertionError(f"{error}; there are {last}") from None
         return last
+
+    async def vouchers_of(self, order: dict[str, Any]) -> list[dict[str, Any]]:
+        """The vouchers of a channel order and of the parts it was split into."""
+        detail = await self.detail(order)
+        assert detail is not None
+        ids = {detail["order_id"], *(part["order_id"] for part in detail["parts"])}
+        return [row for order_id in ids async for row in self.oms.pages("ledger", "/v1/vouchers", order_id=order_id)]
 
     async def stock(self, good: Good) -> dict[str, Any]:
         (stock,) = (await self.oms.get("inventory", "/v1/stock", sku_id=good.sku_id))["items"]

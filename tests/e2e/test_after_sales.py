@@ -53,8 +53,7 @@ async def test_a_price_change_of_a_held_order_posts_the_difference(shop: Shop) -
     await shop.oms.post("audit", f"/v1/orders/{detail['order_id']}/release", {"reason": "fine"})
     await shop.reaches(order, "delivered")
     await shop.templates(order, "paid", "changed", "shipped", "delivered")
-    vouchers = [row async for row in shop.oms.pages("ledger", "/v1/vouchers", root_id=detail["root_id"])]
-    changed = next(row for row in vouchers if row["template"] == "changed")
+    changed = next(row for row in await shop.vouchers_of(order) if row["template"] == "changed")
     assert changed["total_minor"] == 25_00
 
 

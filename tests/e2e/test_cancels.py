@@ -181,7 +181,9 @@ async def test_a_withdrawn_cancel_ships_after_all(shop: Shop) -> None:
     assert again is not None
 
     async def shipped() -> bool:
-        return (await shop.oms.get("ingest", f"/v1/orders/{again}"))["stage"] == "delivered"
+        detail = await shop.detail(order)
+        assert detail is not None
+        return {part["order_id"]: part["stage"] for part in detail["parts"]}.get(again) == "delivered"
 
     await until(shipped, seconds=SECONDS, what="the revived order is delivered")
     assert (await shop.stock(good))["on_hand"] == 43

@@ -73,7 +73,7 @@ async def test_nothing_personal_lies_open_anywhere(shop: Shop, stack: Stack, oms
     assert places > 200
     assert not [sighting for answer in answers for sighting in needles.find("an answer", answer)]
 
-    for service in ("audit", "ledger"):
+    for service in ("ingest", "audit", "ledger"):
         await oms.post(service, f"/v1/operations/parked/{bad_key}/discard", {"reason": "made by a test"})
     for row in [row async for row in oms.pages("ingest", "/v1/operations/quarantined")]:
         await oms.post("ingest", f"/v1/operations/quarantined/{row['id']}/discard", {"reason": "made by a test"})

@@ -268,14 +268,22 @@ def a_document(kind: str, quantity: int, *, reason: str = "x") -> StockAdjusted:
 async def test_stock_documents_are_posted_as_what_they_are(
     harness: Harness, engine: AsyncEngine, kind: str, quantity: int, movement: dict[str, int]
 ) -> None:
-    """Fails when a sign is lost, or a kind that nobody knows stops the partition."""
-    document = a_document(kind, quantity)
-    (voucher,) = vouchers_of((await harness.receive([document, document])).emitted)
+    """Fails when a sign is lost, a redelivery is posted again, or a kind that nobody knows stops the partition."""
+    document, event_id = a_document(kind, quantity), uuid4()
+    (voucher,) = vouchers_of((await harness.receive([document], id=event_id)).emitted)
+    assert vouchers_of((await harness.receive([document], id=event_id)).emitted) == []
     assert movement_of(voucher) == movement
     assert (voucher.about, voucher.order_id, voucher.progress.step) == ("stock", document.document_id, 1)
     assert await rows_of(engine, "SELECT 1 FROM posted_order") == []
     flags = [row.code for row in await rows_of(engine, "SELECT code FROM posting_flag")]
     assert flags == (["unknown_value"] if kind == "teleported" else [])
+
+
+async def test_a_document_told_in_pieces_is_posted_whole(harness: Harness, engine: AsyncEngine) -> None:
+    """Fails when a document is posted once: the second thousand lines, or what a transfer brought later, would be missing."""
+    document = a_document("transfer_in", 3)
+    assert len(vouchers_of((await harness.receive([document, document])).emitted)) == 2
+    assert await nonzero(engine) == {"1405.01": 6000, "1405.03": -6000}
 
 
 async def test_a_reversal_takes_a_voucher_back_once(harness: Harness, http: httpx.AsyncClient, engine: AsyncEngine) -> None:

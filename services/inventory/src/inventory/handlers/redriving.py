@@ -15,6 +15,8 @@ RETRY_STUCK = "retry_stuck"
 REDRIVE = "redrive"
 REDRIVE_BATCH = 200
 """Stuck orders offered again in one transaction."""
+LOOK_AGAIN_SECONDS = (3, 15, 60)
+"""After a place has changed: routing hears of it on its own way, and orders get stuck on what it knew before."""
 
 
 async def on_retry_stuck(inventory: Inventory, tasks: Sequence[Task], work: UnitOfWork) -> None:
@@ -41,6 +43,10 @@ async def on_redrive(inventory: Inventory, tasks: Sequence[Task], work: UnitOfWo
             work.add_tasks(
                 [NewTask(REDRIVE, task.key, work.now + timedelta(seconds=1), {**task.payload, "after": str(found[-1])})]
             )
+        elif (nth := task.payload.get("nth", 0)) < len(LOOK_AGAIN_SECONDS) and "place_id" in task.payload:
+            due_at = work.now + timedelta(seconds=LOOK_AGAIN_SECONDS[nth])
+            payload = {name: value for name, value in task.payload.items() if name != "after"} | {"nth": nth + 1}
+            work.add_tasks([NewTask(REDRIVE, task.key, due_at, payload)])
 
 
 async def redrive(

@@ -210,7 +210,8 @@ def _stock_fact(received: Received[Any], event: StockAdjusted) -> Fact:
     )
     return Fact(
         template=template,
-        claim_id=event.document_id,
+        # A long document, or one of several reasons, is told in several events; a transfer is received bit by bit.
+        claim_id=received.id,
         event_id=received.id,
         event_time=received.time,
         content_hash=received.content_hash,
