@@ -5,7 +5,6 @@ Runs last: what is drawn may by chance be allowed, and then it is done.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -62,6 +61,8 @@ def test_a_body_that_has_no_meaning_is_a_problem_on_every_route(stack: Stack, se
             if "requestBody" not in operation:
                 continue
             where = re.sub(r"\{[^}]*\}", str(UUID(int=1)), path)
+            # Call-backs are signed: who cannot sign is refused before anything is read.
+            signed = {401} if path.startswith("/v1/wms/") else set()
             for what, (body, allowed) in BODIES.items():
                 if what == "nothing" and not operation["requestBody"].get("required"):
                     continue
@@ -72,7 +73,7 @@ def test_a_body_that_has_no_meaning_is_a_problem_on_every_route(stack: Stack, se
                     if what != "too much":
                         raise
                     continue
-                if answer.status_code not in allowed or not is_problem(answer):
+                if answer.status_code not in allowed | signed or not is_problem(answer):
                     wrong.append(f"{method} {path}: {what}: {answer.status_code} {answer.text[:120]}")
     assert not wrong, "\n".join(wrong)
 
@@ -81,29 +82,34 @@ def test_a_body_that_has_no_meaning_is_a_problem_on_every_route(stack: Stack, se
 def test_input_against_the_schema_never_ends_in_a_500(stack: Stack, service: str) -> None:
     """Fails when a bound stands in no model: the database or the code below would meet it first."""
     wrong: set[str] = set()
-    headers = {"Authorization": f"Bearer {stack.keys['admin']}"}
     document = httpx.get(f"{stack.urls[service]}/openapi.json").json()
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=stack.urls[service])
     for result in schema.get_all_operations():
-        operation = result.ok()
-
-        @settings(
-            max_examples=EXAMPLES,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
-        def attack(case: schemathesis.Case, name: str = operation.label) -> None:
-            answer = case.call(headers=headers, timeout=30)
-            content_type = answer.headers.get("content-type", [""])[0]
-            if answer.status_code >= 500 and answer.status_code != 503:
-                wrong.add(f"{name}: {answer.status_code} for {case.as_curl_command()[:600]}")
-            elif answer.status_code >= 400 and "application/problem+json" not in content_type:
-                wrong.add(f"{name}: {answer.status_code} without a problem: {json.dumps(answer.text)[:120]}")
-
-        attack()
+        wrong |= attack(result.ok(), {"Authorization": f"Bearer {stack.keys['admin']}"})
     assert not wrong, "\n".join(sorted(wrong))
+
+
+def attack(operation: Any, headers: dict[str, str]) -> set[str]:
+    """Draw some requests that the schema forbids; return what came back that is no answer."""
+    wrong: set[str] = set()
+
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    def send(case: schemathesis.Case) -> None:
+        answer = case.call(headers=headers, timeout=30)
+        content_type = answer.headers.get("content-type", [""])[0]
+        if answer.status_code >= 500 and answer.status_code != 503:
+            wrong.add(f"{operation.label}: {answer.status_code} for {case.as_curl_command()[:600]}")
+        elif answer.status_code >= 400 and "application/problem+json" not in content_type:
+            wrong.add(f"{operation.label}: {answer.status_code} without a problem: {answer.text[:120]!r}")
+
+    send()
+    return wrong

@@ -1,4 +1,7 @@
-"""A buyer's name, phone and street pass through everything that can happen, and are in clear nowhere afterwards."""
+"""A buyer's name, phone and street pass through everything that can happen, and are in clear nowhere afterwards.
+
+Runs after the coherence checks: it puts a bad record on a topic, which they would rightly report.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,12 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-import pytest
 from e2e_support import SECONDS, Publish, Shop, body_of
 
 from tools.client import Clients
 from tools.personal_data import Needles, files_of, scan
 from tools.stack import Stack
 from tools.waiting import until
-
-pytestmark = pytest.mark.usefixtures("coherent")
 
 
 async def test_nothing_personal_lies_open_anywhere(shop: Shop, stack: Stack, oms: Clients, publish: Publish) -> None:
