@@ -258,10 +258,11 @@ TABLES: Sequence[str] = (
         code text COLLATE "C" NOT NULL,
         params jsonb NOT NULL,
         content_hash bytea NOT NULL,
-        flagged_at timestamptz NOT NULL,
-        CONSTRAINT posting_flag_once UNIQUE (event_id, template, code, content_hash, params)
+        flagged_at timestamptz NOT NULL
     )
     """,
+    "CREATE INDEX posting_flag_newest ON posting_flag (flagged_at, flag_id)",
+    "CREATE INDEX posting_flag_order ON posting_flag (order_id)",
 )
 
 # Checked once per statement, over all its vouchers: 0.6 ms for 900 vouchers of four postings, where a deferred constraint

@@ -253,5 +253,6 @@ posting_flag = Table(
     Column("params", JSONB, nullable=False),
     Column("content_hash", LargeBinary, nullable=False),
     Column("flagged_at", Moment, nullable=False),
-    UniqueConstraint("event_id", "template", "code", "content_hash", "params", name="posting_flag_once"),
+    Index("posting_flag_newest", "flagged_at", "flag_id"),
+    Index("posting_flag_order", "order_id"),
 )

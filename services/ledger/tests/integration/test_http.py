@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -349,6 +350,18 @@ async def test_flags_are_listed_with_their_text(harness: Harness, http: httpx.As
     await harness.receive([event.model_copy(update={"part": event.part.model_copy(update={"lines": lines})})])
     answer = await http.get("/v1/flags", params={"code": "cost_unknown"}, headers={"Accept-Language": "zh-CN"})
     assert [item["text"] for item in answer.json()["items"]] == ["发货明细缺少成本单价：DRESS01-RED-M, SOCK02-WHT"]
+
+
+async def test_a_parcel_of_many_goods_without_a_cost_is_posted(harness: Harness, http: httpx.AsyncClient) -> None:
+    """Fails when a flag must fit into an index: the order would be parked because of what is said about it."""
+    event = Story().shipped
+    skus = [f"{number:03d}-{uuid4().hex}" for number in range(500)]
+    line = event.part.lines[0].model_copy(update={"unit_cost_minor": None})
+    lines = [line.model_copy(update={"sku_id": sku}) for sku in skus]
+    result = await harness.receive([event.model_copy(update={"part": event.part.model_copy(update={"lines": lines})})])
+    assert (result.parked, len(result.emitted)) == ([], 1)
+    [flag] = (await get(http, "/v1/flags"))["items"]
+    assert flag["params"] == {"skus": [*skus[:10], "… 490"]}
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class Bookkeeper:
         claimed = [voucher for voucher in vouchers if voucher.voucher_id in claims.voucher_ids]
         if len(claimed) < len(facts):
             repeated += await _posted_before(work, [v.fact for v in vouchers if v.voucher_id not in claims.voucher_ids])
-        if flags := [*_flags_of_repeated(repeated, work), *_flags_of_facts(claimed, work)]:
+        if flags := [*_flags_of_repeated(repeated), *_flags_of_facts(claimed)]:
             await books.add_flags(connection, flags, now=work.now)
         if claimed:
             await self.record(claimed, claims, known, work)
@@ -151,19 +151,25 @@ async def _posted_before(work: UnitOfWork, facts: Sequence[Fact]) -> list[Repeat
     return [Repeated(fact, fact.is_changed_copy(*known[fact.claim_id, fact.template])) for fact in facts]
 
 
-def _flags_of_repeated(repeated: Iterable[Repeated], work: UnitOfWork) -> Iterable[Flag]:
+SKUS_NAMED = 10
+"""Of an order of 500 lines the first ones do: who looks at the flag looks at the order."""
+
+
+def _flags_of_repeated(repeated: Iterable[Repeated]) -> Iterable[Flag]:
     for fact, content_changed in repeated:
         if content_changed:
-            yield Flag(work.new_id(), fact, "content_changed", {"template": fact.template})
+            yield Flag(fact, "content_changed", {"template": fact.template})
 
 
-def _flags_of_facts(vouchers: Iterable[Voucher], work: UnitOfWork) -> Iterable[Flag]:
+def _flags_of_facts(vouchers: Iterable[Voucher]) -> Iterable[Flag]:
     for voucher in vouchers:
-        skus = [line.sku_id for line in voucher.fact.all_lines if not line.cost_known]
+        skus = list(dict.fromkeys(line.sku_id for line in voucher.fact.all_lines if not line.cost_known))
+        if len(skus) > SKUS_NAMED:
+            skus[SKUS_NAMED:] = [f"… {len(skus) - SKUS_NAMED}"]
         if skus:
-            yield Flag(work.new_id(), voucher.fact, "cost_unknown", {"skus": skus})
+            yield Flag(voucher.fact, "cost_unknown", {"skus": skus})
         if voucher.fact.unknown:
-            yield Flag(work.new_id(), voucher.fact, "unknown_value", {"word": voucher.fact.unknown})
+            yield Flag(voucher.fact, "unknown_value", {"word": voucher.fact.unknown})
 
 
 def events_of(numbers: Sequence[Numbers], steps: Mapping[UUID, int], book: str, chart: Chart) -> list[VoucherPosted]:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.domain.account import OriginFact, Units
 from ledger.domain.chain import GENESIS
-from ledger.domain.posting import Delta, Fact, Home, OwedDelta, Series, Voucher, posted_on, touches_of
+from ledger.domain.posting import Delta, Fact, Home, OwedDelta, Series, Voucher, derived_claim, posted_on, touches_of
 
 # The rows of orders are the locks of origins as well (a plain order is its own origin), so they are taken sorted, in one
 # statement, after the claims: whoever posts to an origin waits for whoever posted to it before, and then sees all of it.
@@ -114,7 +114,7 @@ _ADD_FLAGS = text(
         CAST(:flag_ids AS uuid[]), CAST(:event_ids AS uuid[]), CAST(:templates AS text[]), CAST(:order_ids AS uuid[]),
         CAST(:codes AS text[]), CAST(:params AS text[]), CAST(:content_hashes AS bytea[])
     ) AS flag (flag_id, event_id, template, order_id, code, params, content_hash)
-    ON CONFLICT ON CONSTRAINT posting_flag_once DO NOTHING
+    ON CONFLICT (flag_id) DO NOTHING
     """
 )
 _ADD_POSTINGS = text(
@@ -325,22 +325,26 @@ async def add_reversed_facts(connection: AsyncConnection, voucher_id: UUID, *, r
 class Flag(NamedTuple):
     """Something a person should look at; it stopped nothing."""
 
-    flag_id: UUID
     fact: Fact
     code: str
     params: Mapping[str, object]
 
 
 async def add_flags(connection: AsyncConnection, flags: Sequence[Flag], *, now: datetime) -> None:
+    """Each once, however often it comes up: what a flag says is its id."""
+    params = [json.dumps(flag.params, ensure_ascii=False) for flag in flags]
     await connection.execute(
         _ADD_FLAGS,
         {
-            "flag_ids": [flag.flag_id for flag in flags],
+            "flag_ids": [
+                derived_claim(flag.fact.event_id, flag.fact.template, flag.code, flag.fact.content_hash.hex(), said)
+                for flag, said in zip(flags, params, strict=True)
+            ],
             "event_ids": [flag.fact.event_id for flag in flags],
             "templates": [flag.fact.template for flag in flags],
             "order_ids": [flag.fact.order_id for flag in flags],
             "codes": [flag.code for flag in flags],
-            "params": [json.dumps(flag.params, ensure_ascii=False) for flag in flags],
+            "params": params,
             "content_hashes": [flag.fact.content_hash for flag in flags],
             "now": now,
         },
