@@ -11,13 +11,14 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from contracts import Event, StockAdjusted
 from contracts.order import Part
 from eventing.testing import Harness
 from eventing.testing.values import SeededIds
-from ledger.store import books
+from ledger.store import books, setup
 
 from .conftest import Story, make_harness
 from .test_posting import balances_of, movement_of, publish, rows_of, vouchers_of
@@ -338,7 +339,7 @@ async def test_a_voucher_by_hand_is_posted_numbered_and_reversible(http: httpx.A
         ({"entries": [MANUAL["entries"][0], {"account": "1122", "credit_minor": 500}]}, "entries.1.account"),
         ({"entries": [MANUAL["entries"][0], {"account": "1122.01"}]}, "entries.1"),
         ({"entries": [MANUAL["entries"][0], {"account": "1122.01", "credit_minor": -1}]}, "entries.1.credit_minor"),
-        ({"entries": [MANUAL["entries"][0], {"account": "1122.01", "credit_minor": 10**16}]}, "entries.1.credit_minor"),
+        ({"entries": [MANUAL["entries"][0], {"account": "1122.01", "credit_minor": 10**12 + 1}]}, "entries.1.credit_minor"),
         ({"dated": "2027-01-01"}, "dated"),
         ({"currency": "yuan"}, "currency"),
         ({"reason": ""}, "reason"),
@@ -351,6 +352,39 @@ async def test_a_voucher_by_hand_that_cannot_be_is_refused_by_name(
     assert answer.status_code == 422, answer.text
     assert [error["field"] for error in answer.json()["errors"]] == [field]
     assert await rows_of(engine, "SELECT 1 FROM voucher") == []
+
+
+async def test_the_greatest_voucher_by_hand_is_posted(http: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """Fails when the bounds let more in than `voucher.posted` can say: the answer would be a 500."""
+    entries = [{"account": "1012", "debit_minor": 10**12}, {"account": "1122.01", "credit_minor": 10**12}] * 100
+    answer = await http.post("/v1/vouchers", json=MANUAL | {"entries": entries})
+    assert (answer.status_code, answer.json()["total_minor"]) == (201, 10**14)
+    assert await nonzero(engine) == {"1012": 10**14, "1122.01": -(10**14)}
+
+
+async def test_a_voucher_by_hand_knows_the_chart_that_holds_when_it_is_posted(
+    http: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    """Fails when the chart is read before it is kept as it is: the account would be gone, and the answer a 500."""
+    async with engine.begin() as connection:
+        await setup.take_gate(connection)
+        posting = asyncio.create_task(http.post("/v1/vouchers", json=MANUAL))
+        await waiting_at_the_gate(engine)
+        chart = await setup.get_chart(connection)
+        accounts = [account for code, account in chart.accounts.items() if code != "1012"]
+        await setup.add_chart(connection, accounts, version=chart.version + 1, now=chart.created_at, who="mei")
+    answer = await posting
+    assert answer.status_code == 422, answer.text
+    assert [error["code"] for error in answer.json()["errors"]] == ["account_not_postable"]
+
+
+async def waiting_at_the_gate(engine: AsyncEngine, count: int = 1) -> None:
+    """Until so many sessions of this database wait for a lock."""
+    query = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+    async with asyncio.timeout(5), engine.connect() as connection:
+        while await connection.scalar(query) < count:
+            await connection.rollback()  # Activity is seen anew in a new transaction only.
+            await asyncio.sleep(0.01)
 
 
 async def test_receivables_are_aged_by_the_day_of_payment(harness: Harness, http: httpx.AsyncClient) -> None:

@@ -28,7 +28,8 @@ from webapi.routing import Router
 
 router = Router(prefix="/v1")
 
-Amount = Annotated[int, Field(ge=0, le=10**15)]
+Amount = Annotated[int, Field(ge=0, le=10**12)]
+"""Ten billion yuan: 200 entries of it still fit into what a voucher's event can say, and thousands of them into a balance."""
 
 
 @router.post(
@@ -95,6 +96,8 @@ async def post_voucher(body: ManualVoucherBody, request: Request, once: Once, pr
         occurred_at = datetime.combine(body.dated, time(12), BOOK_TIME) if body.dated and body.dated < today else work.now
 
         async def call() -> StoredResponse:
+            # Before the chart is read: what is postable now must be so when it is posted.
+            await setup_store.share_gate(work.connection)
             postable = (await setup_store.get_chart(work.connection)).postable
             errors = [
                 FieldError(f"entries.{index}.account", "account_not_postable", {"account": entry.account})
