@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from contracts import (
+    AllocationReturned,
     Destination,
     Fulfilment,
     Order,
@@ -18,7 +19,10 @@ from contracts import (
     ShipmentCreated,
     StockAllocated,
     StockReserved,
+    StopAnswered,
+    StopRequested,
 )
+from contracts.spine import OriginQuantity, StoppedLine
 
 NOW = datetime(2026, 11, 11, 2, 0, tzinfo=UTC)
 PROGRESS = Progress(step=1, stage="cleared", code="order_cleared", params={"rules": 5, "version": 1})
@@ -163,3 +167,51 @@ def a_shipment(allocated: StockAllocated, *, shipment_id: UUID | None = None, **
         }
         | changes
     )
+
+
+def lines_of(order: OrderAudited, units: Mapping[str, int]) -> list[OriginQuantity]:
+    return [
+        OriginQuantity(
+            origin_order_id=line.origin_order_id,
+            origin_line=line.origin_line,
+            sku_id=line.sku_id,
+            quantity=units[line.sku_id],
+        )
+        for line in order.part.lines
+        if line.sku_id in units
+    ]
+
+
+def a_return(allocated: StockAllocated, units: Mapping[str, int], **changes: Any) -> AllocationReturned:
+    return AllocationReturned(
+        **{
+            "root_id": allocated.root_id,
+            "order_id": allocated.order_id,
+            "progress": PROGRESS,
+            "attempt": allocated.attempt,
+            "return_no": 1,
+            "place_id": allocated.place_id,
+            "place_no": allocated.place_no,
+            "lines": lines_of(allocated, units),  # type: ignore[arg-type]
+            "reason": "stopped",
+            "whole": units == {line.sku_id: line.quantity for line in allocated.part.lines},
+        }
+        | changes
+    )
+
+
+def an_answer(asked: StopRequested, stopped: int) -> StopAnswered:
+    return StopAnswered(
+        root_id=asked.root_id,
+        order_id=asked.root_id,
+        progress=PROGRESS,
+        request_id=asked.request_id,
+        lines=[StoppedLine(**line.key._asdict(), stopped=stopped) for line in asked.lines],
+    )
+
+
+async def allocate(shop: Any, audited: OrderAudited, *places: int) -> StockAllocated:
+    (reserved,) = (await shop.harness.receive([audited])).emitted
+    (allocated,) = (await shop.harness.receive([a_routed(reserved, *places)])).emitted
+    assert isinstance(allocated, StockAllocated)
+    return allocated

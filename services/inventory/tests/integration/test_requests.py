@@ -24,7 +24,7 @@ from contracts import (
 from contracts.spine import OriginQuantity, StoppedLine
 from inventory.domain.cancelling import child_id
 
-from .builders import NOW, PROGRESS, a_routed, a_shipment, an_audited
+from .builders import NOW, PROGRESS, a_return, a_routed, a_shipment, allocate, an_answer, an_audited, lines_of
 
 UNEXPLAINED_POOLS = """
 SELECT p.sku_id FROM pool_stock p WHERE p.free - p.overpromised <> (
@@ -52,19 +52,6 @@ async def prove(shop: Any) -> None:
         assert await shop.rows(statement) == [], statement
 
 
-def lines_of(order: OrderAudited, units: Mapping[str, int]) -> list[OriginQuantity]:
-    return [
-        OriginQuantity(
-            origin_order_id=line.origin_order_id,
-            origin_line=line.origin_line,
-            sku_id=line.sku_id,
-            quantity=units[line.sku_id],
-        )
-        for line in order.part.lines
-        if line.sku_id in units
-    ]
-
-
 def a_cancel(order: OrderAudited, units: Mapping[str, int], request_id: UUID | None = None) -> CancelForwarded:
     return CancelForwarded(
         root_id=order.root_id,
@@ -77,45 +64,10 @@ def a_cancel(order: OrderAudited, units: Mapping[str, int], request_id: UUID | N
     )
 
 
-def a_return(allocated: StockAllocated, units: Mapping[str, int], **changes: Any) -> AllocationReturned:
-    return AllocationReturned(
-        **{
-            "root_id": allocated.root_id,
-            "order_id": allocated.order_id,
-            "progress": PROGRESS,
-            "attempt": allocated.attempt,
-            "return_no": 1,
-            "place_id": allocated.place_id,
-            "place_no": allocated.place_no,
-            "lines": lines_of(allocated, units),  # type: ignore[arg-type]
-            "reason": "stopped",
-            "whole": units == {line.sku_id: line.quantity for line in allocated.part.lines},
-        }
-        | changes
-    )
-
-
-def an_answer(asked: StopRequested, stopped: int) -> StopAnswered:
-    return StopAnswered(
-        root_id=asked.root_id,
-        order_id=asked.root_id,
-        progress=PROGRESS,
-        request_id=asked.request_id,
-        lines=[StoppedLine(**line.key._asdict(), stopped=stopped) for line in asked.lines],
-    )
-
-
 def a_withdrawal(asked: StopRequested) -> WithdrawalForwarded:
     return WithdrawalForwarded(
         root_id=asked.root_id, order_id=asked.root_id, progress=PROGRESS, request_id=asked.request_id, reason="buyer_asked"
     )
-
-
-async def allocate(shop: Any, audited: OrderAudited, *places: int) -> StockAllocated:
-    (reserved,) = (await shop.harness.receive([audited])).emitted
-    (allocated,) = (await shop.harness.receive([a_routed(reserved, *places)])).emitted
-    assert isinstance(allocated, StockAllocated)
-    return allocated
 
 
 def settled(events: Any) -> list[tuple[int, int, str]]:
