@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,17 +23,20 @@ SMALL = {
     "a cancel that meets a rejection": Plan(units=2, requests=(2,), rejections=1, parcels=False, holds=False),
     "a cancel that meets a short pick": Plan(units=2, requests=(1,), short_picks=1, splits=False, holds=False),
     "a cancel that meets a recall": Plan(units=2, requests=(1,), recalls=1, parcels=False, holds=False),
+    "two orders merged, one unit of each cancelled": Plan(units=1, requests=(1, 1), merge=True, parcels=False),
+    "two orders merged, one of them cancelled and kept": Plan(units=1, requests=(1,), withdrawals=1, merge=True, splits=False),
     "cancels of one unit, one after the other, at a WMS": Plan(units=2, requests=(1, 1), places=("wms",), holds=False),
 }
 LARGE = Plan(units=5, requests=(2, 1, 3), withdrawals=2, rejections=2, short_picks=2, recalls=2)
-WALKS = 1000
+MERGED = replace(LARGE, units=3, requests=(2, 1, 1, 2), merge=True)
+WALKS = 600
 
 
 def check_end(world: World) -> None:
     """What must hold when no unit is anywhere any more."""
     requests = world.ingest.requests
     cancelled, refused = cancelled_units(world), refused_units(world)
-    assert cancelled + world.shipped == world.plan.units, "a unit was lost, or both cancelled and shipped"
+    assert cancelled + world.shipped == world.plan.all_units, "a unit was lost, or both cancelled and shipped"
     assert all(request.is_answered for request in requests.values()), "a request was never answered"
     assert not world.inventory.pending, "a stop is still waited for"
     assert len(world.answers) == len(set(world.answers)) == len(world.stops), "a stop was not answered exactly once"
@@ -63,14 +67,15 @@ def test_every_interleaving_of_a_small_root_ends_well(plan: Plan) -> None:
     assert ends > 1
 
 
-def test_long_lives_of_large_roots_end_well() -> None:
+@pytest.mark.parametrize("plan", [LARGE, MERGED], ids=["one order", "two orders merged"])
+def test_long_lives_of_large_roots_end_well(plan: Plan) -> None:
     """Fails as the exhaustive test does, where it takes more units, requests and mishaps to see it. Prints the path."""
     ends = 0
     for seed in range(WALKS):
         draw = random.Random(seed)
-        world, path = start(LARGE), []
+        world, path = start(plan), []
         try:
-            while not is_over(world) or world.asked < len(LARGE.requests):
+            while not is_over(world) or world.asked < len(plan.requests):
                 following = list(steps(world))
                 if not following:
                     break

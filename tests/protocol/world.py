@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,10 @@ from inventory.domain import cancelling as holding
 
 ROOT = UUID(int=1)
 NOW = datetime(2026, 11, 11, tzinfo=UTC)
+OTHER = UUID(int=2)
+"""The order that is merged with the first; the merged order moves under ROOT here."""
 LINE = (ROOT, 1, "SKU")
+OTHER_LINE = (OTHER, 1, "SKU")
 AUTOMATIC, WMS = "automatic", "wms"
 Units = Mapping[tuple[UUID, int, str], int]
 
@@ -48,6 +52,16 @@ class Plan:
     holds: bool = True
     """Audit may hold the order before it is released."""
     places: tuple[str, ...] = (AUTOMATIC, WMS)
+    merge: bool = False
+    """A second order of as many units is merged with the first while audit holds both; requests go to them in turn."""
+
+    @property
+    def lines(self) -> tuple[tuple[UUID, int, str], ...]:
+        return (LINE, OTHER_LINE) if self.merge else (LINE,)
+
+    @property
+    def all_units(self) -> int:
+        return self.units * len(self.lines)
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,8 @@ class World:
 
 
 def start(plan: Plan) -> World:
-    return World(plan=plan, ingest=asking.OrderState({LINE: plan.units}), received=(("order", {LINE: plan.units}),))
+    state = asking.OrderState(dict.fromkeys(plan.lines, plan.units))
+    return World(plan=plan, ingest=state, received=tuple(("order", {line: plan.units}) for line in plan.lines))
 
 
 def request_id(number: int) -> UUID:
@@ -103,7 +118,7 @@ def _ingest(world: World) -> Iterator[tuple[str, World]]:
     plan = world.plan
     if world.asked < len(plan.requests):
         number = world.asked
-        outcome = asking.ask(world.ingest, request_id(number), {LINE: plan.requests[number]})
+        outcome = asking.ask(world.ingest, request_id(number), {plan.lines[number % len(plan.lines)]: plan.requests[number]})
         after = replace(world, asked=number + 1)
         if isinstance(outcome, asking.Accepted):
             after = replace(
@@ -139,21 +154,24 @@ def _ingest(world: World) -> Iterator[tuple[str, World]]:
 
 
 def _audit(world: World) -> Iterator[tuple[str, World]]:
-    if world.audit:
-        held = world.audit[0]
-        yield "release", replace(world, audit=world.audit[1:], audited=(*world.audited, ("order", dict(held.lines))))
+    if world.audit and not any(message[0] == "order" for message in world.received):
+        # Merged, or alone where a cancel took all of the other.
+        together = {key: units for held in world.audit for key, units in held.lines.items()}
+        yield "release", replace(world, audit=(), audited=(*world.audited, ("order", together)))
     if not world.received:
         return
     message, rest = world.received[0], world.received[1:]
     after = replace(world, received=rest)
     if message[0] == "order":
-        if world.plan.holds:
-            yield "hold", replace(after, audit=(auditing.HeldOrder(ROOT, message[1]),))
-        yield "clear", replace(after, audited=(*world.audited, message))
+        ((order_id, _, _),) = message[1]
+        if world.plan.holds or world.plan.merge:
+            yield "hold", replace(after, audit=(*world.audit, auditing.HeldOrder(order_id, message[1])))
+        if not world.plan.merge:
+            yield "clear", replace(after, audited=(*world.audited, message))
     elif message[0] == "cancel":
         _, asked_id, lines, whole = message
         spent = auditing.spend(world.audit, lines)
-        taken = spent.taken.get(ROOT, {})
+        taken = {key: units for of_order in spent.taken.values() for key, units in of_order.items()}
         audit = tuple(
             auditing.HeldOrder(held.order_id, left)
             for held in world.audit
@@ -215,11 +233,11 @@ def _reserve(world: World, lines: Mapping[holding.LineKey, int]) -> Iterator[tup
     whole = holding.Held(ROOT, 1, holding.RESERVED, 1, lines)
     yield "reserve", replace(world, inventory=_added(world.inventory, whole))
     yield "back-order", replace(world, inventory=_added(world.inventory, replace(whole, state=holding.BACKORDERED, attempt=0)))
-    units = sum(lines.values())
-    if world.plan.splits and units > 1:
+    if world.plan.splits and sum(lines.values()) > 1:
+        rest, last = _apart(lines)
         parts = (
-            holding.Held(holding.child_id(ROOT, 1), 2, holding.RESERVED, 1, {holding.LineKey(*LINE): units - 1}),
-            holding.Held(holding.child_id(ROOT, 2), 3, holding.BACKORDERED, 0, {holding.LineKey(*LINE): 1}),
+            holding.Held(holding.child_id(ROOT, 1), 2, holding.RESERVED, 1, rest),
+            holding.Held(holding.child_id(ROOT, 2), 3, holding.BACKORDERED, 0, last),
         )
         yield "split by shortage", replace(world, inventory=_added(world.inventory, *parts))
 
@@ -232,18 +250,17 @@ def _allocate(world: World, order: holding.Held) -> Iterator[tuple[str, World]]:
             f"allocate to {place}",
             replace(world, inventory=_changed(world.inventory, taken), allocated=(*world.allocated, told)),
         )
-    units = sum(order.lines.values())
-    if world.plan.splits and units > 1 and len(world.plan.places) > 1:
+    if world.plan.splits and sum(order.lines.values()) > 1 and len(world.plan.places) > 1:
         others = tuple(other for other in world.inventory.orders if other.order_id != order.order_id)
         number = max(other.number for other in world.inventory.orders)
         parts, told_all = [], []
-        for nth, (place, count) in enumerate(zip(world.plan.places, (units - 1, 1), strict=True), 1):
+        for nth, (place, share) in enumerate(zip(world.plan.places, _apart(order.lines), strict=True), 1):
             child = holding.Held(
                 holding.child_id(order.order_id, order.children + nth),
                 number + nth,
                 holding.ALLOCATED,
                 1,
-                {holding.LineKey(*LINE): count},
+                share,
             )
             parts.append(child)
             told_all.append(("order", child.order_id, 1, place, dict(child.lines)))
@@ -259,11 +276,10 @@ def _allocate(world: World, order: holding.Held) -> Iterator[tuple[str, World]]:
 
 def _inventory_does(world: World, outcome: holding.Outcome, asked_id: UUID) -> World:
     after = replace(world, inventory=outcome.root)
-    too_late = sum(refused.quantity for refused in outcome.refused if refused.code == "too_late")
-    in_hand = sum(sum(order.lines.values()) for order in outcome.root.orders if order.state != holding.ALLOCATED)
-    free = in_hand - outcome.root.claimed(holding.LineKey(*LINE))
-    if too_late and free > 0:
-        raise TooEarlyError(f"{too_late} units refused as shipped while inventory has {free} in hand")
+    for key in {refused.key for refused in outcome.refused if refused.code == "too_late"}:
+        in_hand = sum(order.lines.get(key, 0) for order in outcome.root.orders if order.state != holding.ALLOCATED)
+        if (free := in_hand - outcome.root.claimed(key)) > 0:
+            raise TooEarlyError(f"units refused as shipped while inventory has {free} in hand")
     lines = [(tuple(taken.key), taken.quantity, 0) for taken in outcome.taken]
     lines += [(tuple(refused.key), refused.quantity, 0) for refused in outcome.discarded]
     lines += [(tuple(refused.key), 0, refused.quantity) for refused in outcome.refused]
@@ -309,13 +325,14 @@ def _work_on(world: World, place: stopping.AtPlace) -> Iterator[tuple[str, World
         outcome = stopping.give_back(place, world.claims, everything, reason="place_rejected", stock_effect="none")
         yield "reject", _place_does(replace(world, rejected=world.rejected + 1), outcome)
     if world.picked_short < world.plan.short_picks:
-        outcome = stopping.give_back(place, world.claims, {LINE: 1}, reason="short_pick", stock_effect="none")
+        one = {next(iter(place.left)): 1}
+        outcome = stopping.give_back(place, world.claims, one, reason="short_pick", stock_effect="none")
         yield "pick short", _place_does(replace(world, picked_short=world.picked_short + 1), outcome)
     for claim in world.claims:
         if claim.open and claim.fulfilment_order_id == place.order.fulfilment_order_id:
-            for count in range(place.left[LINE] + 1):
-                outcome = stopping.answer(place, world.claims, request_id=claim.request_id, stopped={LINE: count})
-                yield f"stop {count}", _place_does(world, outcome)
+            for stopped in ({}, *_shares(everything, every=True)):
+                outcome = stopping.answer(place, world.claims, request_id=claim.request_id, stopped=stopped)
+                yield f"stop {sum(stopped.values())}", _place_does(world, outcome)
 
 
 def _place_does(world: World, outcome: stopping.Outcome) -> World:
@@ -328,9 +345,9 @@ def _place_does(world: World, outcome: stopping.Outcome) -> World:
     for stop in world.stops:
         stopped = stopping.answered(stop, world.claims)
         if stop.request_id not in world.answers and stopped is not None:
-            missing = sum(stop.asked.values()) - sum(stopped.values())
-            if missing > 0 and (free := _unclaimed(world, stop)):
-                raise TooEarlyError(f"answered with {missing} units missing while {free} lie unclaimed at places")
+            for key, wanted in stop.asked.items():
+                if wanted > stopped[key] and (free := _unclaimed(world, stop, key)):
+                    raise TooEarlyError(f"answered with units missing while {free} lie unclaimed at places")
             answer = ("answer", stop.request_id)
             world = replace(world, answers=(*world.answers, stop.request_id), returned=(*world.returned, answer))
     return world
@@ -381,15 +398,15 @@ def _work(order_id: UUID, attempt: int, place: str) -> FulfilmentOrder:
     )
 
 
-def _unclaimed(world: World, stop: stopping.StopRequest) -> int:
+def _unclaimed(world: World, stop: stopping.StopRequest, key: tuple[UUID, int, str]) -> int:
     """Units at places that nobody was asked to stop for this request, and that no other has claimed."""
     asked = {claim.fulfilment_order_id for claim in world.claims if claim.request_id == stop.request_id}
     free = 0
     for place in world.places:
         work_id = place.order.fulfilment_order_id
         if place.order.is_open and work_id not in asked:
-            claimed = sum(claim.wants(LINE) for claim in world.claims if claim.fulfilment_order_id == work_id)
-            free += max(0, sum(place.left.values()) - claimed)
+            claimed = sum(claim.wants(key) for claim in world.claims if claim.fulfilment_order_id == work_id)
+            free += max(0, place.left.get(key, 0) - claimed)
     return free
 
 
@@ -420,9 +437,20 @@ def _settle(world: World, asked_id: UUID, lines: list[tuple[Any, int, int]]) -> 
 
 
 def _shares(units: Mapping[Any, int], *, every: bool) -> Iterator[dict[Any, int]]:
-    total = sum(units.values())
-    for count in range(1, total + 1) if every else (total,):
-        yield {LINE: count}
+    """All that there is, or every choice of it but none."""
+    if not every:
+        yield dict(units)
+        return
+    for counts in product(*(range(count + 1) for count in units.values())):
+        if any(counts):
+            yield {key: count for key, count in zip(units, counts, strict=True) if count}
+
+
+def _apart(lines: Mapping[holding.LineKey, int]) -> tuple[dict[holding.LineKey, int], dict[holding.LineKey, int]]:
+    """The last unit, and the others."""
+    last = list(lines)[-1]
+    rest = {key: count - (key == last) for key, count in lines.items()}
+    return {key: count for key, count in rest.items() if count}, {last: 1}
 
 
 def _plain(lines: Mapping[Any, int]) -> dict[Any, int]:
