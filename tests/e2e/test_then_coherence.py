@@ -5,6 +5,7 @@ Faults are planted by raw SQL inside transactions that only the checks see and t
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -468,8 +469,13 @@ async def test_a_planted_fault_fires_its_check_and_no_other(
     live = {check.name for check in CHECKS if check.live}
     # What is old is under way too, so age limits are tried among the live checks, as `--live` runs them.
     among = live if name in {"outbox_moves", "tasks_run", "facts_arrive"} else {check.name for check in CHECKS}
-    async with planted(stack, faults, topics) as sources:
-        assert await _fired(sources, sorted(among)) == {name}
+    for _ in range(5):
+        async with planted(stack, faults, topics) as sources:
+            fired = await _fired(sources, sorted(among))
+        if name == "no_task_due" or "no_task_due" not in fired:
+            break
+        await asyncio.sleep(1)  # A timer of the running system was due just then.
+    assert fired == {name}
 
 
 async def test_a_lost_or_changed_record_fires_its_check_and_no_other(stack: Stack, topics: ReadOnce) -> None:
