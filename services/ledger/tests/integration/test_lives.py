@@ -28,6 +28,15 @@ WHOLE = ((1, 21403, 23800, 2738), (2, 5387, 5387, 620), (0, 1000, 1000, 57))
 ALL_UNITS = ((1, "DRESS01-RED-M", 2), (2, "SOCK02-WHT", 1))
 
 
+async def waiting_for_a_lock(engine: AsyncEngine, count: int = 1) -> None:
+    """Until so many sessions of this database wait for a lock."""
+    query = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+    async with asyncio.timeout(5), engine.connect() as connection:
+        while await connection.scalar(query) < count:
+            await connection.rollback()  # Activity is seen anew in a new transaction only.
+            await asyncio.sleep(0.01)
+
+
 async def nonzero(engine: AsyncEngine, book: str = "main") -> dict[str, int]:
     return {account: amount for account, amount in (await balances_of(engine, book)).items() if amount}
 
@@ -219,31 +228,6 @@ async def test_a_split_off_part_delivered_after_the_refund_meets_it(harness: Har
     assert balances == {"1405.01": -13900, "6401": 13900, "6601.01": 1350, "2202.01": -1350}
 
 
-async def test_two_workers_on_one_origin_lose_nothing(engine: AsyncEngine) -> None:
-    """Fails when origins are not locked, or not in one order: an overlap would be missed, moved twice, or end in a deadlock."""
-    harnesses = [make_harness(engine, ids=SeededIds(seed)) for seed in (1, 2)]
-    stories = [Story() for _ in range(6)]
-    children = {story.order_id: uuid4() for story in stories}
-
-    def child(story: Story, event: Any) -> Any:
-        return moved(event, children[story.order_id])
-
-    one = [[e for s in stories for e in (s.received, child(s, s.shipped))], [child(s, s.delivered) for s in stories]]
-    two = [[s.refunded(1, *WHOLE) for s in reversed(stories)], [s.returned(1, (0, 2, "good"), (1, 1, "good")) for s in stories]]
-    batches = [[publish(h, batch) for batch in part] for h, part in zip(harnesses, (one, two), strict=True)]
-
-    async def write(number: int) -> None:
-        processor = harnesses[number].runtime.processors["main"]
-        for batch in batches[number]:
-            assert (await processor.process(batch)).parked == []
-
-    await asyncio.gather(write(0), write(1))
-    freight = 1350 * len(stories)
-    assert await nonzero(engine) == {"6601.01": freight, "2202.01": -freight}
-    numbers = [row.number for row in await rows_of(engine, "SELECT number FROM voucher_number ORDER BY number")]
-    assert numbers == list(range(1, len(numbers) + 1))
-
-
 def a_document(kind: str, quantity: int, *, reason: str = "x") -> StockAdjusted:
     return StockAdjusted.model_validate(
         {
@@ -369,22 +353,13 @@ async def test_a_voucher_by_hand_knows_the_chart_that_holds_when_it_is_posted(
     async with engine.begin() as connection:
         await setup.take_gate(connection)
         posting = asyncio.create_task(http.post("/v1/vouchers", json=MANUAL))
-        await waiting_at_the_gate(engine)
+        await waiting_for_a_lock(engine)
         chart = await setup.get_chart(connection)
         accounts = [account for code, account in chart.accounts.items() if code != "1012"]
         await setup.add_chart(connection, accounts, version=chart.version + 1, now=chart.created_at, who="mei")
     answer = await posting
     assert answer.status_code == 422, answer.text
     assert [error["code"] for error in answer.json()["errors"]] == ["account_not_postable"]
-
-
-async def waiting_at_the_gate(engine: AsyncEngine, count: int = 1) -> None:
-    """Until so many sessions of this database wait for a lock."""
-    query = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-    async with asyncio.timeout(5), engine.connect() as connection:
-        while await connection.scalar(query) < count:
-            await connection.rollback()  # Activity is seen anew in a new transaction only.
-            await asyncio.sleep(0.01)
 
 
 async def test_receivables_are_aged_by_the_day_of_payment(harness: Harness, http: httpx.AsyncClient) -> None:
