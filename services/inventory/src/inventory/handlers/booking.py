@@ -115,7 +115,7 @@ def apply_stock_effect(
         change = count.release(line.quantity)
         if line.effect in (MISSING, NOTHING_LEFT, DAMAGED):
             level = pool[line.sku_id, place.pool_id]
-            effect = _believe(line, count)
+            effect = _believe(line, count, known=-change.short)
             level.move(effect.counted)
             change += effect
             lost.append((line, effect.counted))
@@ -139,14 +139,15 @@ def apply_stock_effect(
     return movements
 
 
-def _believe(line: ReturnedUnits, count: PlaceCount) -> Change:
+def _believe(line: ReturnedUnits, count: PlaceCount, *, known: int) -> Change:
+    """`known` units of them were counted away before: to miss those is no news."""
     match line.effect:
         case "nothing_left":
             return count.remove(max(0, count.on_hand - count.allocated))
         case "damaged":
             return count.damage(line.quantity)
         case _:
-            return count.remove(line.quantity)
+            return count.remove(line.quantity - known)
 
 
 async def lock_pool(work: UnitOfWork, keys: Collection[PoolKey]) -> dict[PoolKey, PoolCount]:
@@ -288,12 +289,18 @@ async def on_disprove(inventory: Inventory, tasks: Sequence[Task], work: UnitOfW
     keys = {(task.payload["sku_id"], task.payload["place_no"]): task.id for task in tasks}
     pool = await lock_pool(work, {(sku_id, places.by_no[place_no].pool_id) for sku_id, place_no in keys})
     counts = await lock_places(inventory, work, keys.keys())
+    costs = await stock.read_costs(work, {sku_id for sku_id, _ in keys})
+    currencies = await documents.read_currencies(work, costs.keys())
     movements = []
     for (sku_id, place_no), task_id in keys.items():
+        place, cost = places.by_no[place_no], costs[sku_id]
         change = counts[sku_id, place_no].disprove()
         if change != Change():
-            pool[sku_id, places.by_no[place_no].pool_id].move(change.counted)
-            movements.append(Movement(task_id, task_id, 1, "counted", sku_id, place_no, change, None, "count_difference"))
+            pool[sku_id, place.pool_id].move(change.counted)
+            movements.append(Movement(task_id, task_id, 1, "counted", sku_id, place_no, change, cost, "count_difference"))
+            # The books wrote them off when they were counted away, and saw them leave all the same.
+            told = [("count_difference", sku_id, change.counted, cost)]
+            work.emit(adjusted(told, currencies, work, document_id=task_id, kind="count", reference=str(task_id), place=place))
     await stock.save_place_stock(work, counts)
     await finish_pool(inventory, pool, work)
     await stock.add_movements(work, movements)
