@@ -279,6 +279,18 @@ async def test_a_proof_names_the_first_difference(shop: Any) -> None:
             "place_id",
         ),
         ("PUT", "/v1/places/没有/snapshot", {"reference": "S", "taken_at": "2026-11-11T10:00:00", "lines": []}, "taken_at"),
+        (
+            "PUT",
+            f"/v1/places/{HERE}/snapshot",
+            {"reference": "S", "taken_at": "0001-01-01T00:00:00Z", "lines": [{"sku_id": "茶", "counted": 1}]},
+            "taken_at",
+        ),
+        (
+            "PUT",
+            f"/v1/places/{HERE}/snapshot",
+            {"reference": "S", "taken_at": NOW.isoformat(), "watermark": 1, "lines": [{"sku_id": "茶", "counted": 1}]},
+            "watermark",
+        ),
         ("GET", "/v1/atp", None, "sku_id"),
         ("GET", "/v1/atp?sku_id=茶&as_of_date=tomorrow", None, "as_of_date"),
         ("GET", "/v1/prove?limit=501", None, "limit"),

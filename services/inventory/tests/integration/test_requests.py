@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 
 from contracts import (
     AllocatedOrderChanged,
-    AllocationReturned,
     CancelForwarded,
     CancellationSettled,
     ChangeForwarded,
@@ -17,11 +16,10 @@ from contracts import (
     StockAllocated,
     StockBackordered,
     StockReserved,
-    StopAnswered,
     StopRequested,
     WithdrawalForwarded,
 )
-from contracts.spine import OriginQuantity, StoppedLine
+from contracts.spine import OriginQuantity
 from inventory.domain.cancelling import child_id
 
 from .builders import NOW, PROGRESS, a_return, a_routed, a_shipment, allocate, an_answer, an_audited, lines_of

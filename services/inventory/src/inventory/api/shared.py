@@ -57,6 +57,10 @@ register_texts(
         "not_sent": ("Was not sent with this transfer.", "本次调拨未发出该商品。"),
         "lines_missing": ("Name every SKU that was sent, with 0 where none came.", "请列出所有已发商品，未收到的填 0。"),
         "in_the_future": ("Lies in the future: check the clock.", "时间晚于当前时间，请核对时钟。"),
+        "unknown_movement": (
+            "Is higher than any movement_id; see GET /v1/movements. Leave it out where your system does not follow them.",
+            "大于现有的最大 movement_id，请用 GET /v1/movements 查询；若系统不跟踪流水，请勿填写。",
+        ),
         "snapshot_outdated": (
             "A younger snapshot of this place was booked before. Send one that was taken later.",
             "该地点已有更新的快照。请发送更晚的快照。",

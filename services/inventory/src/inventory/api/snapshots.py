@@ -1,6 +1,6 @@
 """What a place's own system says it has."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import Depends, Response
@@ -40,7 +40,7 @@ class SnapshotBody(StrictModel):
     """Absolute numbers as of a moment. What moved after it is applied on top; the difference to the counts is booked."""
 
     reference: Reference = Field(description="Its number: the same reference is booked once.")
-    taken_at: UtcTime
+    taken_at: UtcTime = Field(ge=datetime(2000, 1, 1, tzinfo=UTC))
     watermark: Int64 | None = Field(
         default=None,
         ge=0,
@@ -65,6 +65,8 @@ async def put_snapshot(
     async with runtime.work() as work:
         if body.taken_at > work.now + CLOCKS_DIFFER:
             raise Problem("invalid_request", status=422, errors=[FieldError("taken_at", "in_the_future")])
+        if body.watermark is not None and body.watermark > await documents.find_last_movement(work):
+            raise Problem("invalid_request", status=422, errors=[FieldError("watermark", "unknown_movement")])
         (place,) = await places_of({"place_id": place_id}, [line.sku_id for line in body.lines], inventory, work)
         view, document_id = await note("snapshot", body, place, principal, work, reference=f"{place.place_no}:{body.reference}")
         if document_id is None:

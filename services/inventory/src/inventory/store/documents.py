@@ -124,6 +124,7 @@ GROUP BY sku_id
 """
 # From the newest backwards, so that it costs no more than there are movements since.
 _FIND_LAST_BEFORE = "SELECT movement_id FROM movement WHERE moved_at <= $1::timestamptz ORDER BY movement_id DESC LIMIT 1"
+_FIND_LAST_MOVEMENT = "SELECT coalesce(max(movement_id), 0) AS movement_id FROM movement"
 
 
 async def add_document(work: UnitOfWork, document: Document) -> bool:
@@ -196,6 +197,12 @@ async def find_snapshot_time(work: UnitOfWork, place_no: int) -> datetime | None
         taken_at: datetime = row.taken_at
         return taken_at
     return None
+
+
+async def find_last_movement(work: UnitOfWork) -> int:
+    """The highest number that anybody can have been told; 0 before the first."""
+    last: int = (await rows(work, _FIND_LAST_MOVEMENT))[0].movement_id
+    return last
 
 
 async def find_counted_skus(work: UnitOfWork, place_no: int) -> list[str]:
