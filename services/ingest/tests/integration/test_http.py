@@ -231,6 +231,24 @@ async def test_tokens_match_those_in_orders_and_the_look_is_noted(
         ]
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"buyer": {"channel": "taobao", "buyer_id": ""}},
+        {"buyer": {"channel": "taobao", "buyer_id": "x" * 65}},
+        {"buyer": {"channel": "Tao Bao", "buyer_id": "x"}},
+        {"phone": "1" * 65},
+        {"address": {"street": "x" * 1001}},
+        {"address": {"street": "x", "region_code": "33"}},
+        {"handle": "x" * 1001},
+    ],
+)
+async def test_a_token_of_what_no_order_can_hold_is_refused(http: httpx.AsyncClient, asked: dict[str, Any]) -> None:
+    """Fails when a value beyond the order's bounds is an error of ours."""
+    answer = await http.post("/v1/tokens", json={"reason": "x", **asked})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), answer.text
+
+
 async def test_an_order_without_a_book_entry_is_found_all_the_same(
     harness: Harness, http: httpx.AsyncClient, an_order: Make
 ) -> None:
@@ -250,7 +268,7 @@ async def test_lists_page_filter_and_sort(harness: Harness, http: httpx.AsyncCli
         harness.clock.advance(seconds=1)
 
     async def walk(**query: str | int) -> list[str]:
-        found, cursor = [], {}
+        found, cursor = list[str](), dict[str, str]()
         while True:
             page = (await http.get("/v1/orders", params={"limit": 2, **query, **cursor})).json()
             found += [item["channel_order_no"] for item in page["items"]]

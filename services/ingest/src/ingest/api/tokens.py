@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from contracts import Buyer, Receiver
+from contracts.envelope import Code, Id, LongText, RegionCode, Text
+from contracts.intake import Phone
 from ingest import tables
 from ingest.api.common import runtime_of
 from ingest.privacy import Tokens, destination_of
 from webapi.callers import Operator
 from webapi.models import StrictModel
 from webapi.operators import ManualReason, record_manual_act
-from webapi.problems import invalid_request
 from webapi.routing import Router
 
 router = Router(prefix="/v1")
 
 
 class AddressQuery(StrictModel):
-    region_code: str | None = None
-    province: str = ""
-    city: str = ""
-    district: str = ""
-    town: str = ""
-    street: str
+    region_code: RegionCode | None = None
+    province: Text = ""
+    city: Text = ""
+    district: Text = ""
+    town: Text = ""
+    street: LongText
 
 
 class BuyerQuery(StrictModel):
-    channel: str
-    buyer_id: str
+    channel: Code
+    buyer_id: Id
 
 
 class TokenQuery(ManualReason):
     """What to turn into tokens. Nothing of it is stored."""
 
-    phone: str | None = None
-    name: str | None = None
+    phone: Phone | None = None
+    name: Text | None = None
     """Counts together with phone and address only: that is a receiver."""
     address: AddressQuery | None = None
-    handle: str | None = None
+    handle: LongText | None = None
     """A platform's handle of a masked receiver: oaid, open_address_id."""
     buyer: BuyerQuery | None = None
 
@@ -58,20 +59,7 @@ async def make_tokens(body: TokenQuery, principal: Operator, request: Request) -
     """For blacklists: rules compare tokens, so that no clear phone stands in one. Noted with who and why, never with what."""
     tokens: Tokens = request.app.state.tokens
     address = body.address or AddressQuery(street="")
-    try:
-        receiver = Receiver(
-            name=body.name or "",
-            phone=body.phone or "",
-            region_code=address.region_code,
-            province=address.province,
-            city=address.city,
-            district=address.district,
-            town=address.town,
-            street=address.street,
-            handle=body.handle,
-        )
-    except ValidationError as error:
-        raise invalid_request(error.errors(include_input=False, include_url=False)) from None
+    receiver = Receiver(**address.model_dump(), name=body.name or "", phone=body.phone or "", handle=body.handle)
     destination = destination_of(receiver, tokens)
     async with runtime_of(request).work() as work:
         await record_manual_act(
