@@ -145,10 +145,14 @@ class Follower:
             family[0].open_case("bundle_too_large", str(block.source_version))
             grown = {}
         fields = [name for name in difference.fields if name != versions.LINES or grown]
-        for member in family:
-            live = live_part(member)
-            if live is None or not fields:
-                continue
+        lives = [(member, live) for member in family if (live := live_part(member)) is not None]
+        if not lives and (grown or money):
+            # Nobody can apply it any more, but the money is a fact, and people must see that goods are wanted.
+            first = family[0]
+            lives = [(first, first.sent[0].model_copy(update={"lines": []} if grown else {}))]
+        for member, live in lives:
+            if not fields:
+                break
             own = block.model_copy(update={"order_id": member.order_id, "again": member.row.again})
             left = {_key(line): line for line in live.lines}
             lines = [
@@ -269,7 +273,7 @@ def _beyond(lower: Mapping[int, int], told: Order, bundles: Bundles, left: Itera
 
 def _money_changes(told: Order, block: Order, items: Mapping[str, Item]) -> list[MoneyChange]:
     """Every line whose money is another than before; not those whose money went back, which their refund tells."""
-    refunded = {line.line for line in block.lines if line.refund_state in ("refunded", "approved_wait_return")}
+    refunded = {line.line for line in (*told.lines, *block.lines) if line.refund_state in ("refunded", "approved_wait_return")}
     before, now = told_money(told, items), told_money(block, items)
     return [
         MoneyChange(

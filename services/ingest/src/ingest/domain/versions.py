@@ -84,6 +84,8 @@ def compare(before: Version, after: Version) -> Difference:
         now = there.get(number)
         if now is None:
             lower[number] = 0
+            if line.refund_state not in _TAKEN_BACK:  # Its refund has told the money.
+                changed.add(MONEY)
             continue
         if now.sku_id != line.sku_id:
             lower[number] = 0  # Units of the old SKU; those of the new one are asked for beside them.
