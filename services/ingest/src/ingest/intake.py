@@ -221,9 +221,13 @@ class Gateway:
             sealed=self.envelope.seal(arrival.canonical, str(arrival.order_id)),
             flag=flag,
             is_shipped=any(member.order_id in shipped for member in family),
-            known_refunds={refund_id for _, _, refund_id in refunds},
+            known_refunds={
+                refund_id for channel, shop, refund_id in refunds if (channel, shop) == (first.row.channel, first.row.shop_id)
+            },
         )
         self._follower.follow(family, newer, items, work)
+        # Another order of this batch may name the same refund; it was told just now.
+        refunds.update((told.channel, told.shop_id, told.refund_id) for told in first.refunded)
         return Outcome(first.order_id, "accepted", flag, {"source_version": arrival.order.source_version})
 
     def _decide(
