@@ -72,8 +72,12 @@ class Handlers:
         """Decide again about orders whose item has come; as many as one transaction should hold."""
         skus = {task.key for task in tasks}
         order_ids = await store.orders.find_parked_by_sku(work, skus, most=self._wake_batch)
-        outcomes = await self._gateway.reconsider(order_ids, work)
-        if len(order_ids) == self._wake_batch and any(outcome.outcome != "parked" for outcome in outcomes.values()):
+        await self._gateway.reconsider(order_ids, work)
+        if len(order_ids) < self._wake_batch:
+            return
+        # Those that stay parked wait for other items by now, and make room for the next; none moved: the item is gone again.
+        behind = await store.orders.find_parked_by_sku(work, skus, most=self._wake_batch)
+        if behind and behind != order_ids:
             work.add_tasks(NewTask(WAKE, sku, work.now) for sku in skus)
 
     async def on_progress(self, received: Sequence[Received[Any]], work: UnitOfWork) -> None:
@@ -96,7 +100,10 @@ class Handlers:
         members = {member.order_id: (family, member) for family in families.values() for member in family}
         for event in told:
             if isinstance(event, ChangeSettled):
-                for order_id in spoken_of[event.request_id] & members.keys():
+                asking = spoken_of[event.request_id] & members.keys()
+                if not asking:
+                    raise UnknownOrderError(f"order {event.root_id} was never taken in")
+                for order_id in asking:
                     settle_change(members[order_id][1], event, work)
                 continue
             asked_by = [
