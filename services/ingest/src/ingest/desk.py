@@ -62,18 +62,15 @@ class Desk:
         self._work = work
 
     async def find(self, named: Named) -> tuple[Family, Dossier]:
-        """The order and its family, locked.
+        """The order and its family, locked. A part's id names the whole order that it belongs to.
 
-        **Errors**: 404.
+        **Errors**: 404; 409 where it belongs to several.
         """
-        firsts = await store.orders.find_firsts(self._work, [named.order_id])
-        if named.order_id not in firsts:
-            raise Problem("order_not_found", status=404)
-        first = firsts[named.order_id]
+        order_id, first = await find_first(self._work, named.order_id)
         family = (await dossiers.load(self._work, [first]))[first]
         if named.by_channel:
             return family, next((member for member in reversed(family) if member.state.left()), family[-1])
-        return family, next(member for member in family if member.order_id == named.order_id)
+        return family, next(member for member in family if member.order_id == order_id)
 
     async def cancel(self, named: Named, lines: Sequence[Units] | None, why: Why) -> RequestRow:
         """Ask to cancel lines of an order, or all that is left of it.
@@ -81,7 +78,7 @@ class Desk:
         **Errors**: 404; 422 for lines that the order does not have; 409 for more than is left.
         """
         family, dossier = await self.find(named)
-        if known := _by_reference(dossier, "cancel", why.reference):
+        if known := _by_reference(family if named.by_channel else [dossier], "cancel", why.reference):
             return known
         wanted = None if lines is None else _keys_of(dossier, lines)
         answer = cancel(dossier, wanted, why, self._work)
@@ -123,7 +120,7 @@ class Desk:
         **Errors**: 404; 409 where nothing of the order is left.
         """
         family, dossier = await self.find(named)
-        if known := _by_reference(dossier, "change", why.reference):
+        if known := _by_reference(family if named.by_channel else [dossier], "change", why.reference):
             return known
         fields = tuple(name for name, value in (("receiver", receiver), ("note", notes)) if value is not None)
         if dossier.is_sent:
@@ -229,8 +226,9 @@ class Desk:
         **Errors**: 404; 422; 409 where nothing of the order, or less than said, is left.
         """
         family, dossier = await self.find(named)
-        if reference in dossier.receipts:
-            return dossier.order_id, False
+        for told in family if named.by_channel else [dossier]:
+            if reference in told.receipts:
+                return told.order_id, False
         if not dossier.is_sent:
             raise Problem("order_not_sent", status=409)
         left = dossier.state.left()
@@ -243,11 +241,27 @@ class Desk:
         return dossier.order_id, True
 
 
-def _by_reference(dossier: Dossier, kind: Kind, reference: str | None) -> RequestRow | None:
+async def find_first(work: UnitOfWork, order_id: UUID) -> tuple[UUID, UUID]:
+    """The order that an id means, which for a part is the one it was split from, and the first of its family.
+
+    **Errors**: 404; 409 where several channel orders travel under the id.
+    """
+    firsts = await store.orders.find_firsts(work, [order_id])
+    if order_id in firsts:
+        return order_id, firsts[order_id]
+    roots = await store.book.find_channel_orders(work.connection, order_id)
+    if len(roots) > 1:
+        raise Problem("order_of_several", status=409, params={"orders": ", ".join(map(str, roots))})
+    if not roots:
+        raise Problem("order_not_found", status=404)
+    return roots[0], (await store.orders.find_firsts(work, roots))[roots[0]]
+
+
+def _by_reference(named: Sequence[Dossier], kind: Kind, reference: str | None) -> RequestRow | None:
     """The request that the caller made under this reference before."""
     if reference is None:
         return None
-    rows = dossier.requests.values()
+    rows = (row for dossier in named for row in dossier.requests.values())
     return next((row for row in rows if row.kind == kind and row.reference == reference), None)
 
 

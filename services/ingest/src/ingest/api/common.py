@@ -15,6 +15,10 @@ register_texts(
             "No such order. Check the id, or search with GET /v1/orders.",
             "没有这个订单。请核对编号，或用 GET /v1/orders 查询。",
         ),
+        "order_of_several": (
+            "Several orders travel under this id. Act on each of them: {orders}.",
+            "该编号下有多个订单合并。请分别操作：{orders}。",
+        ),
         "order_not_parked": (
             "The order is not parked. Only an order that waits in ingest can be retried; see its timeline.",
             "订单未挂起。只有停留在接单环节的订单才能重试，请查看其时间线。",

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from ingest import store, tables
 from ingest.api.book import detail_of
 from ingest.api.common import gateway_of, runtime_of
+from ingest.desk import find_first
 from ingest.domain.arrival import State
 from ingest.erasure import erase
 from webapi.callers import Admin
@@ -55,25 +56,22 @@ async def erase_order(order_id: UUID, body: ErasureRequest, principal: Admin, re
     copies when it reads the tombstones. Records that are parked or quarantined are sealed and go with their retention.
     """
     async with runtime_of(request).work() as work:
-        head = await store.book.find_head(work.connection, order_id)
-        families = await store.orders.lock_families(work, [head] if head is not None else [])
-        if head is None or head not in families:
-            raise Problem("order_not_found", status=404)
-        rows = families[head]
+        _, first = await find_first(work, order_id)
+        rows = (await store.orders.lock_families(work, [first]))[first]
         if any(row.state is State.PARKED for row in rows):
             raise Problem("erasure_of_unsent", status=409)
-        if not body.force and not (await detail_of(work, head)).finished and rows[0].sent_version is not None:
+        if not body.force and not (await detail_of(work, first)).finished and rows[0].sent_version is not None:
             raise Problem("erasure_too_early", status=409)
-        done = await erase(head, rows, gateway_of(request).envelope, work)
+        done = await erase(first, rows, gateway_of(request).envelope, work)
         if done.is_new:
             await record_manual_act(
                 work.connection,
                 tables.manual_act,
                 who=principal.name,
                 act="erase_order",
-                subject=str(head),
+                subject=str(first),
                 why=body.reason,
                 at=work.now,
                 detail={"receivers": len(done.receiver_refs), "force": body.force},
             )
-    return ErasureView(order_id=head, erased_at=done.erased_at, receivers=len(done.receiver_refs))
+    return ErasureView(order_id=first, erased_at=done.erased_at, receivers=len(done.receiver_refs))

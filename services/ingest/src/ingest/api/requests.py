@@ -17,10 +17,11 @@ from ingest import store, tables
 from ingest.acts import Why
 from ingest.api.common import gateway_of, runtime_of
 from ingest.blocks import EARLIEST, LATEST
-from ingest.desk import Desk, Named, Units
+from ingest.desk import Desk, Named, Units, find_first
 from ingest.domain.bundles import sets_of
 from ingest.domain.identity import order_id_of
 from ingest.dossier import Bundles
+from ingest.store.book import MERGED_MOST
 from ingest.store.requests import REQUESTS, Kind, RefundRow, RequestRow
 from webapi.callers import Principal, Viewer, requires
 from webapi.idempotency import Once, OnceKey, StoredResponse
@@ -32,8 +33,6 @@ from webapi.routing import Router
 
 router = Router(prefix="/v1", tags=["requests"])
 BY_ID = "/orders/{order_id}"
-ORDERS_OF_ONE_MERGE = 101
-"""What the contract allows: one and a hundred others."""
 BY_CHANNEL = "/orders/by-channel/{channel}/{shop_id}/{channel_order_no}"
 
 
@@ -473,7 +472,7 @@ async def list_cancellations(
 async def _one(request: Request, kind: Kind, request_id: UUID) -> RequestView:
     async with runtime_of(request).work() as work:
         rows = await store.requests.list_requests(
-            work.connection, kind=kind, order_id=None, state=None, request_id=request_id, limit=ORDERS_OF_ONE_MERGE
+            work.connection, kind=kind, order_id=None, state=None, request_id=request_id, limit=MERGED_MOST
         )
         bundles = await store.requests.find_bundles(work.connection, {row.order_id for row in rows})
     if not rows:
@@ -511,7 +510,5 @@ async def get_change(request: Request, principal: Viewer, request_id: UUID) -> R
 async def list_refunds(request: Request, principal: Viewer, order_id: UUID) -> list[RefundView]:
     """In the order in which the money went back."""
     async with runtime_of(request).work() as work:
-        firsts = await store.orders.find_firsts(work, [order_id])
-        if order_id not in firsts:
-            raise Problem("order_not_found", status=404)
-        return [refund_view(row) for row in await store.requests.list_refunds(work.connection, firsts[order_id])]
+        _, first = await find_first(work, order_id)
+        return [refund_view(row) for row in await store.requests.list_refunds(work.connection, first)]

@@ -32,6 +32,8 @@ from ingest.tables import (
 from webapi.paging import Keyset
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+MERGED_MOST = 101
+"""Channel orders of one merge: what the contract allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,13 +373,13 @@ def _conditions(wanted: OrderFilter) -> Iterable[ColumnElement[bool]]:
         )
 
 
-_FIND_HEAD = text(
+_FIND_HEADS = text(
     f"""
     WITH RECURSIVE {_UP}
     SELECT o.order_id FROM (SELECT root FROM up UNION SELECT unnest(CAST(:roots AS uuid[]))) AS reached
     JOIN channel_order o ON o.order_id = reached.root
     LEFT JOIN order_stage s ON s.order_id = o.order_id
-    WHERE s.joined IS NOT TRUE ORDER BY o.received_at, o.order_id LIMIT 1
+    WHERE s.joined IS NOT TRUE ORDER BY o.received_at, o.order_id LIMIT :most
     """  # noqa: S608  constant text
 )
 _FIND_ROOT = text("SELECT root_id FROM order_stage WHERE order_id = CAST(:id AS uuid)")
@@ -385,9 +387,27 @@ _FIND_ROOT = text("SELECT root_id FROM order_stage WHERE order_id = CAST(:id AS 
 
 async def find_head(connection: AsyncConnection, order_id: UUID) -> UUID | None:
     """The channel order that an order belongs to: itself, what it was split from, the first it was merged from."""
-    root = (await connection.execute(_FIND_ROOT, {"id": order_id})).scalar_one_or_none()
-    head: UUID | None = (await connection.execute(_FIND_HEAD, {"roots": [root or order_id]})).scalar_one_or_none()
-    return head
+    heads = await _find_heads(connection, order_id)
+    return heads[0] if heads else None
+
+
+async def find_channel_orders(connection: AsyncConnection, part_id: UUID) -> list[UUID]:
+    """The orders that a part carries units of, the first received first: several of a merge, none of an unknown id.
+
+    An order taken up again is one of its own: acts on its parts are meant for it, not for the cancelled one.
+    """
+    root = await _find_root(connection, part_id)
+    return [root] if await find_order(connection, root) is not None else await _find_heads(connection, part_id)
+
+
+async def _find_heads(connection: AsyncConnection, order_id: UUID) -> list[UUID]:
+    root = await _find_root(connection, order_id)
+    return list((await connection.execute(_FIND_HEADS, {"roots": [root], "most": MERGED_MOST})).scalars())
+
+
+async def _find_root(connection: AsyncConnection, order_id: UUID) -> UUID:
+    root: UUID | None = (await connection.execute(_FIND_ROOT, {"id": order_id})).scalar_one_or_none()
+    return root or order_id
 
 
 async def find_order(connection: AsyncConnection, order_id: UUID) -> AnyRow | None:
