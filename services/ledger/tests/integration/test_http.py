@@ -1,6 +1,6 @@
 """The books over HTTP: vouchers, trial balance, profit, chain, set-up; what is refused, and to whom."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -260,6 +260,17 @@ async def test_what_comes_after_the_close_is_posted_to_the_open_period(harness: 
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("at", ["2026-12-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+async def test_what_is_dated_ahead_is_booked_on_the_day_it_was_told(harness: Harness, http: httpx.AsyncClient, at: str) -> None:
+    """Fails when a wrong clock opens a period that nobody can close, or a day outside the calendar parks the order."""
+    story = Story()
+    delivered = story.delivered.model_copy(update={"occurred_at": datetime.fromisoformat(at)})
+    result = await harness.receive([story.received, story.shipped, delivered])
+    assert result.parked == []
+    voucher = (await get(http, "/v1/vouchers", template="delivered"))["items"][0]
+    assert (voucher["period"], voucher["posted_on"], voucher["occurred_on"]) == ("2026-11", "2026-11-24", "2026-11-24")
+
+
 async def test_periods_close_forward_and_open_backward(harness: Harness, http: httpx.AsyncClient) -> None:
     assert (await http.post("/v1/periods/2026-01/open", json=REASON)).json()["code"] == "period_not_closed"
     assert (await http.post("/v1/periods/2999-01/close", json=REASON)).json()["code"] == "period_in_the_future"
@@ -362,6 +373,33 @@ async def test_a_parcel_of_many_goods_without_a_cost_is_posted(harness: Harness,
     assert (result.parked, len(result.emitted)) == ([], 1)
     [flag] = (await get(http, "/v1/flags"))["items"]
     assert flag["params"] == {"skus": [*skus[:10], "… 490"]}
+
+
+POLICY = {"reason": "新准则", "recognition": "receipt_confirmed", "damaged_value_bp": 3000}
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "code"),
+    [
+        (POLICY | {"recognition": "paid"}, "recognition", "not_a_choice"),
+        (POLICY | {"damaged_value_bp": 10_001}, "damaged_value_bp", "out_of_range"),
+        (POLICY | {"damaged_value_bp": -1}, "damaged_value_bp", "out_of_range"),
+        (POLICY | {"damaged_value_bp": "3000"}, "damaged_value_bp", "not_an_integer"),
+        (POLICY | {"damaged_value_bp": 2**70}, "damaged_value_bp", "out_of_range"),
+        (POLICY | {"valid_from": "2020-01-01T00:00:00Z"}, "valid_from", "valid_from_in_the_past"),
+        (POLICY | {"valid_from": "0001-01-01T00:00:00+14:00"}, "valid_from", "not_a_time"),
+        (POLICY | {"valid_from": "9999-12-31T23:59:59-14:00"}, "valid_from", "not_a_time"),
+        (POLICY | {"valid_from": "2027-01-01T00:00:00"}, "valid_from", "not_a_time"),
+        (POLICY | {"valid_from": 1e300}, "valid_from", "not_a_time"),
+        (POLICY | {"book": "other"}, "book", "field_unknown"),
+        ([POLICY], "body", "not_an_object"),
+    ],
+)
+async def test_a_policy_that_cannot_be_is_refused_by_name(http: httpx.AsyncClient, body: Any, field: str, code: str) -> None:
+    answer = await http.put("/v1/policy", json=body)
+    assert answer.status_code == 422, answer.text
+    assert [(error["field"], error["code"]) for error in answer.json()["errors"]] == [(field, code)]
+    assert [policy["version"] for policy in (await get(http, "/v1/policies"))["items"]] == [0]
 
 
 @pytest.mark.parametrize(

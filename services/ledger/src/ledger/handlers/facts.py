@@ -122,11 +122,16 @@ def _fact(
         collection=order.collection,
         currency=order.currency,
         paid_at=order.paid_at or order.received_at,
-        occurred_at=occurred_at.astimezone(UTC),
+        occurred_at=_happened_at(occurred_at, received),
         lines=lines,
         paid_at_of=_paid_at_of(order) if order.merged_with else None,
         unknown=unknown,
     )
+
+
+def _happened_at(told: datetime, received: Received[Any]) -> datetime:
+    """Nothing has happened before it was told: a carrier that calls China's time UTC would post to a period not yet begun."""
+    return min(told, received.time).astimezone(UTC)
 
 
 def _paid_at_of(order: Order) -> Mapping[UUID, datetime]:
@@ -224,7 +229,7 @@ def _stock_fact(received: Received[Any], event: StockAdjusted) -> Fact:
         collection="other",
         currency=event.currency,
         paid_at=event.occurred_at,
-        occurred_at=event.occurred_at.astimezone(UTC),
+        occurred_at=_happened_at(event.occurred_at, received),
         lines=lines,
         unknown="" if event.kind in _STOCK else event.kind,
     )
