@@ -165,20 +165,20 @@ class Desk:
         return shipment
 
     async def save(self, *, policy: Policy) -> None:
-        """Write and say everything: returns before answers, as their reader needs them."""
+        """Write and say everything: returns before parcels and answers, as their reader takes them."""
         work, connection = self.work, self.work.connection
         for request in self.requests:
             self.apply(stop(request, self.places(request.root_id), self.claims()))
         moved = [self.at[key] for key in sorted(self._changed)]
         await store.save_fulfilment_orders(connection, [place.order for place in moved], now=work.now)
         await store.save_contents(connection, {key: self._content(key) for key in sorted(self._changed_goods)})
-        await record_shipments(self._shipments, self.tracked, self._names, work, policy=policy)
         await store.add_allocation_returns(connection, self._returns, now=work.now)
         for back in self._returns:
             tracked = self.tracked[back.order.order_id]
             if back.whole:
                 tracked.give_up()
             work.emit([returned(back, tracked, place=self._names[back.order.place_id].name)])
+        await record_shipments(self._shipments, self.tracked, self._names, work, policy=policy)
         roots = {place.order.fulfilment_order_id: place.order.root_id for place in self.at.values()}
         changed_claims = [self._claims[key] for key in self._changed_claims]
         await store.save_claims(connection, changed_claims, roots)

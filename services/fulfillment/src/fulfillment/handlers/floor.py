@@ -127,7 +127,11 @@ async def ship_parcels(
         raise TransitionError("nothing is left for a parcel")
     carriers = [parcel.carrier or order.carrier for parcel in parcels]
     numbers = await _waybills(order.place_id, parcels, carriers, desk.work)
-    shipments = [
+    missing = {key: quantity for key, quantity in left.items() if quantity}
+    if final and missing:
+        # First, as inventory takes it: then both divide the line's money alike, whatever the parcels are.
+        desk.apply(give_back(place, desk.claims(), missing, reason="short_pick", stock_effect="missing"))
+    return [
         desk.ship(
             fulfilment_order_id,
             units,
@@ -139,10 +143,6 @@ async def ship_parcels(
         )
         for parcel, units, carrier, number in zip(parcels, resolved, carriers, numbers, strict=True)
     ]
-    rest = desk.place(fulfilment_order_id)
-    if final and rest is not None:
-        desk.apply(give_back(rest, desk.claims(), rest.left, reason="short_pick", stock_effect="missing"))
-    return shipments
 
 
 async def _waybills(place_id: str, parcels: Sequence[ParcelReport], carriers: Sequence[str], work: UnitOfWork) -> list[str]:
