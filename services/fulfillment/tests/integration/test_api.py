@@ -251,6 +251,31 @@ async def test_a_label_shows_the_receiver_and_each_look_is_noted(
     assert await service.rows("SELECT deleted, ciphertext FROM receiver") == [(True, None)]
 
 
+async def test_each_parcel_has_its_own_label(start: Start, an_allocated: Allocated, a_sealed_receiver: Sealed) -> None:
+    """Fails if the label of one parcel shows the number or the goods of another."""
+    service = await start()
+    ref = uuid4()
+    await service.execute("INSERT INTO place_connector VALUES ('WH-HZ1', 'manual', now())")
+    await service.harness.receive([a_sealed_receiver(ref)])
+    await service.harness.receive([an_allocated(receiver_ref=ref)])
+    (order,) = (await service.get("/v1/fulfilment-orders"))["items"]
+    path = f"/v1/fulfilment-orders/{order['fulfilment_order_id']}"
+    async with service.caller("pii.read", "operator") as http:
+        assert "连衣裙 × 2" in (await http.get(f"{path}/label")).json()["text"]
+        for sku_id in ("DRESS01-RED-M", "SOCK02-WHT"):
+            parcel = {"lines": [{"sku_id": sku_id, "quantity": 1}]}
+            await http.post(f"{path}/shipment", json={"reason": "发货", "parcels": [parcel]})
+        assert (await http.get(f"{path}/label")).json()["code"] == "label_of_which_parcel"
+        assert (await http.get(f"{path}/label?shipment_id={uuid4()}")).status_code == 404
+        parcels = (await service.get("/v1/shipments"))["items"]
+        labels = [(await http.get(f"{path}/label?shipment_id={one['shipment_id']}")).json() for one in parcels]
+    assert [one["waybill_no"] for one in labels] == [one["waybill_no"] for one in parcels]
+    assert sorted(("连衣裙 × 1" in one["text"], "棉袜三双 × 1" in one["text"]) for one in labels) == [
+        (False, True),
+        (True, False),
+    ]
+
+
 @pytest.mark.parametrize(
     ("kek", "key_id", "code"), [(bytes(32), "1", "receiver_unreadable"), (bytes(range(32)), "9", "receiver_key_unknown")]
 )

@@ -16,7 +16,7 @@ from eventing import UnitOfWork
 from fulfillment import label, store, tables
 from fulfillment.api.runtime import runtime_of
 from fulfillment.api.shipments import LineView, ShipmentView, shipment_view
-from fulfillment.domain import OPEN_STATUSES, Kind, RequestStatus, Status, Units, WaitingFor
+from fulfillment.domain import OPEN_STATUSES, Kind, RequestStatus, Shipment, Status, Units, WaitingFor
 from fulfillment.settings import Settings
 from webapi.callers import PiiReader, Viewer
 from webapi.models import UtcTime
@@ -38,6 +38,7 @@ ORDERS_OLDEST = Keyset(
     (tables.fulfilment_order.c.created_at, datetime),
     (tables.fulfilment_order.c.fulfilment_order_id, UUID),
 )
+MOST_PARCELS = 1_000
 
 
 class FulfilmentOrderView(BaseModel):
@@ -86,7 +87,7 @@ class WmsEventView(BaseModel):
 class FulfilmentOrderDetail(FulfilmentOrderView):
     lines: list[LineView] = Field(description="As allocated.")
     left: list[LineView] = Field(description="Neither shipped nor given back yet.")
-    shipments: list[ShipmentView]
+    shipments: list[ShipmentView] = Field(description="The first that left first; at most 1,000.")
     returns: list[AllocationReturnView] = Field(description="Units that the place gave back unshipped.")
     stops: list[StopView] = Field(description="What was asked to be stopped here.")
     wms_events: list[WmsEventView] = Field(description="What the WMS said, the latest first; at most 100.")
@@ -135,17 +136,22 @@ async def get_fulfilment_order(request: Request, fulfilment_order_id: UUID, prin
 
 
 @router.get("/fulfilment-orders/{fulfilment_order_id}/label")
-async def get_label(request: Request, response: Response, fulfilment_order_id: UUID, principal: PiiReader) -> LabelView:
-    """The label with the receiver in clear. Each look is noted: who, which order, when."""
+async def get_label(
+    request: Request,
+    response: Response,
+    fulfilment_order_id: UUID,
+    principal: PiiReader,
+    shipment_id: Annotated[UUID | None, Query(description="The parcel, where the order has several.")] = None,
+) -> LabelView:
+    """The label with the receiver in clear: of a parcel, or of what is still at the place. Each look is noted."""
     settings: Settings = request.app.state.settings
     async with runtime_of(request).work() as work:
         row = await order_row(work, fulfilment_order_id)
         if row.receiver_ref is None:
             raise Problem("label_without_receiver", status=409)
         sealed = await store.find_receiver(work.connection, row.receiver_ref)
-        content = (await store.find_contents(work.connection, [fulfilment_order_id]))[fulfilment_order_id]
+        shipment, content = await _on_label(row, shipment_id, work)
         place = await store.find_place(work.connection, row.place_id)
-        shipments = (await work.connection.execute(store.shipments_query(order_id=row.order_id))).all()
         await record_manual_act(
             work.connection,
             tables.manual_act,
@@ -161,7 +167,6 @@ async def get_label(request: Request, response: Response, fulfilment_order_id: U
         receiver = label.open_receiver(sealed, settings.keks())
     except label.LabelError as error:
         raise Problem(error.code, status=410 if error.code == "receiver_erased" else 409) from None
-    shipment = next((one for one in shipments if one.fulfilment_order_id == fulfilment_order_id), None)
     parcel = label.Parcel(
         carrier=shipment.carrier if shipment else row.carrier,
         waybill_no=shipment.waybill_no if shipment else None,
@@ -182,10 +187,30 @@ async def get_label(request: Request, response: Response, fulfilment_order_id: U
     )
 
 
+async def _on_label(row: Row[Any], shipment_id: UUID | None, work: UnitOfWork) -> tuple[Shipment | None, store.Content]:
+    """The parcel, and what is in it; where none has left, what would be."""
+    ids = await store.ids_of_shipments(work.connection, order_id=row.order_id)
+    parcels = {
+        one.shipment_id: (one, content)
+        for one, content in await store.find_shipments(work.connection, ids)
+        if one.fulfilment_order_id == row.fulfilment_order_id
+    }
+    if shipment_id is not None:
+        if shipment_id not in parcels:
+            raise Problem("shipment_not_found", status=404)
+        return parcels[shipment_id]
+    if len(parcels) > 1:
+        raise Problem("label_of_which_parcel", status=409)
+    for found in parcels.values():
+        return found
+    return None, (await store.find_contents(work.connection, [row.fulfilment_order_id]))[row.fulfilment_order_id]
+
+
 async def order_detail(work: UnitOfWork, fulfilment_order_id: UUID) -> FulfilmentOrderDetail:
     row = await order_row(work, fulfilment_order_id)
     content = (await store.find_contents(work.connection, [fulfilment_order_id]))[fulfilment_order_id]
-    shipments = (await work.connection.execute(store.shipments_query(order_id=row.order_id))).all()
+    parcels = store.shipments_query(order_id=row.order_id).order_by("shipped_at", "shipment_id").limit(MOST_PARCELS)
+    shipments = (await work.connection.execute(parcels)).all()
     returns = await store.allocation_returns_of(work.connection, fulfilment_order_id)
     claims = await store.claims_of(work.connection, fulfilment_order_id)
     events = await store.wms_events_of(work.connection, fulfilment_order_id)
@@ -241,6 +266,9 @@ def _order_view(row: Row[Any]) -> FulfilmentOrderView:
 
 
 def _goods_on_label(content: store.Content) -> tuple[tuple[str, int], ...]:
-    order, part = Order.model_validate_json(content.order_json), Part.model_validate_json(content.part_json)
+    order, part = (
+        Order.model_validate_json(content.order_json),
+        Part.model_validate_json(content.left_json or content.part_json),
+    )
     titles = {(order.order_id, line.line): line.title for line in order.lines}
     return tuple((titles.get((line.origin_order_id, line.origin_line)) or line.sku_id, line.quantity) for line in part.lines)

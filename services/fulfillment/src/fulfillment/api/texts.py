@@ -127,6 +127,10 @@ register_texts(
             "The block has given later numbers. Let it end at the last number given, or after it.",
             "该号段已发出更大的号码。结束号不得小于已发出的最后一个号码。",
         ),
+        "label_of_which_parcel": (
+            "The order left in several parcels, each with a label of its own. Name one with shipment_id.",
+            "该履约单有多个包裹，各有面单。请用 shipment_id 指定。",
+        ),
         "label_without_receiver": (
             "The order has no receiver. Nothing is shipped, so there is no label.",
             "该订单没有收件人。无需发货，因此没有面单。",
