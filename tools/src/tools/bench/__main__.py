@@ -1,93 +1,94 @@
-"""`make bench` (`BENCH=name` runs one): figures to `.local/bench/<name>.json`, and a table."""
+"""`make bench` (`BENCH=name` runs one): figures to `.local/bench/<name>.json`, and a table beside the run before."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from tools.bench.end_to_end import Burst, burst, cores
+import asyncpg
+from aiokafka.errors import KafkaError
+
+from tools.bench import records, report
+from tools.bench.cancel_latency import CANCEL_LATENCY
+from tools.bench.end_to_end import END_TO_END
+from tools.bench.growth import GROWTH
+from tools.bench.hot_sku import HOT_SKU
+from tools.bench.http_intake import HTTP_INTAKE
+from tools.bench.kinds import Bench, Setting
+from tools.bench.recovery import RECOVERY
+from tools.bench.stampede import STAMPEDE
 from tools.broker_jars import JarError
 from tools.client import ApiError
-from tools.paths import stack_folder
 from tools.processes import ProcessError
 from tools.stack import StackError
-from tools.terminal import Terminal, columns
+from tools.terminal import Terminal
 from tools.topics import TopicError
 
-BENCHES = ("end_to_end",)
-ORDERS = 20_000
+BENCHES = {bench.name: bench for bench in (END_TO_END, HOT_SKU, STAMPEDE, GROWTH, HTTP_INTAKE, CANCEL_LATENCY, RECOVERY)}
+FAILURES = (StackError, ProcessError, JarError, TopicError, TimeoutError, ApiError, KafkaError, asyncpg.PostgresError, OSError)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHES)} (all)")
-    parser.add_argument("--orders", type=int, default=ORDERS, help=f"orders in a burst ({ORDERS:,})")
-    parser.add_argument("--runs", type=int, default=1, help="repeat; the median is quoted (1)")
-    options = parser.parse_args()
-    names = options.names or ([os.environ["BENCH"]] if os.environ.get("BENCH") else list(BENCHES))
-    if unknown := sorted(set(names) - set(BENCHES)):
-        parser.error(f"no such bench: {', '.join(unknown)}; there are {', '.join(BENCHES)}")
-    terminal = Terminal()
-    try:
-        return asyncio.run(_end_to_end(terminal, options.orders, options.runs))
-    except (StackError, ProcessError, JarError, TopicError, TimeoutError, ApiError) as error:
-        terminal.end_live()
-        terminal.say(str(error), "red")
-        terminal.say("service logs: .local/bench/log/")
-        return 1
-
-
-async def _end_to_end(terminal: Terminal, orders: int, runs: int) -> int:
-    terminal.add_steps(runs * 3)
-    bursts = [await burst(orders, terminal) for _ in range(runs)]
-    median = sorted(bursts, key=lambda each: each.orders_per_second)[len(bursts) // 2]
-    figures = {
-        "bench": "end_to_end",
-        "commit": await asyncio.to_thread(_commit),
-        "cores": cores(),
-        "runs": [round(each.orders_per_second, 1) for each in bursts],
-        **median.to_json(),
-        "orders_per_second": round(statistics.median(each.orders_per_second for each in bursts), 1),
-        "coherent": all(each.coherent for each in bursts),
-    }
-    path = await asyncio.to_thread(_write, "end_to_end", figures)
-    _show(terminal, figures, bursts)
-    terminal.say(f"figures: {path}")
-    return 0 if figures["coherent"] else 1
-
-
-def _show(terminal: Terminal, figures: dict[str, Any], bursts: Sequence[Burst]) -> None:
-    cpu, rss = figures["cpu_ms_per_order"], figures["peak_rss_mb"]
-    rows: list[Sequence[object]] = [("process", "CPU ms/order", "peak MB")]
-    rows += [(name, f"{cpu[name]:.3f}", f"{rss[name]:.0f}") for name in cpu]
-    rows.append(("all", f"{figures['cpu_ms_per_order_total']:.3f}", f"{sum(rss.values()):.0f}"))
-    for line in columns(rows, right=(1, 2)):
-        terminal.say(f"  {line}")
-    spread = ", ".join(f"{each.orders_per_second:.0f}" for each in bursts)
-    terminal.say(
-        f"  {figures['orders']:,} orders, {figures['orders_per_second']:.0f} orders/s (runs: {spread}),"
-        f" {figures['cores']} cores, {'coherent' if figures['coherent'] else 'NOT COHERENT'}",
-        "bold",
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bench",
+        description="Measures the whole system on this machine; all of it takes up to 40 minutes. `BENCH=name` names one, too.",
+        epilog="\n".join(f"{bench.name:15} {bench.title}" for bench in BENCHES.values()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which (all)")
+    parser.add_argument("--orders", type=int, help="how many, instead of the bench's own count")
+    parser.add_argument("--runs", type=int, default=1, help="repeat; medians are quoted, their spread is the noise (1)")
+    parser.add_argument("--short", action="store_true", help="a tenth or so, to see that it works; recorded apart")
+    parser.add_argument("--compare", action="store_true", help="run nothing: the last record beside the one before it")
+    options = parser.parse_args(arguments)
+    names = options.names or os.environ.get("BENCH", "").split() or list(BENCHES)
+    if unknown := sorted(set(names) - BENCHES.keys()):
+        parser.error(f"no such bench: {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    if options.runs < 1 or (options.orders is not None and options.orders < 1):
+        parser.error("--runs and --orders are 1 at least")
+    benches, terminal = [BENCHES[name] for name in names], Terminal()
+    if options.compare:
+        return _compare(benches, terminal, short=options.short)
+    setting = Setting(terminal, orders=options.orders, short=options.short)
+    failed = [bench.name for bench in benches if not _run(bench, setting, options.runs)]
+    if failed:
+        terminal.say(f"failed: {', '.join(failed)}", "red")
+    return 1 if failed else 0
 
 
-def _write(name: str, figures: dict[str, Any]) -> Path:
-    path = stack_folder("bench") / f"{name}.json"
-    path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+def _run(bench: Bench, setting: Setting, runs: int) -> bool:
+    """Whether it came to its figures, of a coherent system. One that fails does not keep the next from running."""
+    terminal = setting.terminal
+    terminal.say(f"{bench.name}: {bench.title}", "bold")
+    terminal.add_steps(runs * bench.steps)
+    try:
+        results = [asyncio.run(bench.run(setting)) for _ in range(runs)]
+    except FAILURES as error:
+        terminal.end_live()
+        terminal.say(f"{type(error).__name__}: {error}", "red")
+        terminal.say("service logs: .local/bench/log/")
+        return False
+    short = setting.short or setting.orders is not None
+    before = records.read(bench.name, short=short)
+    record = records.record_of(bench, results, short=short)
+    path = records.write(bench, record)
+    terminal.say()
+    report.show(terminal, bench, record, before)
+    terminal.say(f"figures: {path}", "dim")
+    return bool(record["coherent"])
 
 
-def _commit() -> str:
-    shown = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return shown.stdout.strip() or "unknown"
+def _compare(benches: Sequence[Bench], terminal: Terminal, *, short: bool) -> int:
+    for bench in benches:
+        now = records.read(bench.name, short=short)
+        if now is None:
+            terminal.say(f"{bench.name}: never ran here; BENCH={bench.name} make bench", "dim")
+            continue
+        report.show(terminal, bench, now, records.read_before(bench.name, short=short))
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,58 +1,85 @@
-"""CPU seconds and peak memory of process trees, ended children included."""
+"""CPU seconds and memory of process trees, ended children included."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
 
 SAMPLE_SECONDS = 0.25
+MEBIBYTE = 1_048_576
+
+Roots = Callable[[], Mapping[str, Sequence[int]]]
+"""The process ids at the top of each named tree, as they are now: what was killed comes again under another one."""
+_Key = tuple[int, float]
 
 
 @dataclass
 class Tree:
-    """One named tree of processes, looked at again and again: a child that ends between two looks leaves what it had used."""
+    """One named tree of processes, looked at again and again.
 
-    root_pids: list[int]
-    cpu_seconds: dict[tuple[int, float], float] = field(default_factory=dict)
-    peak_rss_mb: float = 0.0
+    A process that ended between two looks has left what it had used with the parent that waited for it. Where the system
+    does not tell that (macOS), what was last seen of it counts.
+    """
 
-    def look(self) -> None:
+    rss_mb: list[float] = field(default_factory=list)
+    """A sample per look."""
+    _own: dict[_Key, float] = field(default_factory=dict)
+    _waited_for: dict[_Key, float] = field(default_factory=dict)
+    _roots: set[_Key] = field(default_factory=set)
+    _alive: set[_Key] = field(default_factory=set)
+
+    def look(self, root_pids: Sequence[int]) -> None:
+        self._alive.clear()
         rss = 0
-        for process in self._alive():
+        for process, is_root in _trees(root_pids):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                times = process.cpu_times()
-                self.cpu_seconds[process.pid, process.create_time()] = times.user + times.system
-                rss += process.memory_info().rss - process.memory_info().shared
-        self.peak_rss_mb = max(self.peak_rss_mb, rss / 1_048_576)
+                key = (process.pid, process.create_time())
+                times, memory = process.cpu_times(), process.memory_info()
+                self._own[key] = times.user + times.system
+                self._waited_for[key] = times.children_user + times.children_system
+                self._alive.add(key)
+                if is_root:
+                    self._roots.add(key)
+                # Private memory, so that Postgres' shared buffers count once at most. macOS does not tell what is shared.
+                rss += memory.rss - getattr(memory, "shared", 0)
+        self.rss_mb.append(rss / MEBIBYTE)
 
-    def total_cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> float:
         """Everything the tree has used since its processes started."""
-        return sum(self.cpu_seconds.values())
+        ended = self._own.keys() - self._alive - self._roots
+        own = sum(used for key, used in self._own.items() if key not in ended)
+        return own + max(sum(self._own[key] for key in ended), sum(self._waited_for.values()))
 
-    def _alive(self) -> list[psutil.Process]:
-        found = []
-        for pid in self.root_pids:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                root = psutil.Process(pid)
-                found.extend([root, *root.children(recursive=True)])
-        return found
+    def peak_rss_mb(self) -> float:
+        return max(self.rss_mb, default=0.0)
+
+
+def _trees(root_pids: Sequence[int]) -> list[tuple[psutil.Process, bool]]:
+    found = []
+    for pid in root_pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(pid)
+            found.append((root, True))
+            found.extend((child, False) for child in root.children(recursive=True))
+    return found
 
 
 class UsageWatch:
-    """`async with UsageWatch({"kafka": [pid], …}) as watch:`, then what the trees used in the time inside."""
+    """`async with UsageWatch(roots) as watch:`, then what the trees used in the time inside."""
 
-    def __init__(self, pids: Mapping[str, list[int]]) -> None:
-        self._trees = {name: Tree(list(roots)) for name, roots in pids.items()}
+    def __init__(self, roots: Roots) -> None:
+        self._roots = roots
+        self._trees: dict[str, Tree] = {}
         self._before: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> UsageWatch:
         self._look()
-        self._before = {name: tree.total_cpu_seconds() for name, tree in self._trees.items()}
+        self._before = {name: tree.cpu_seconds() for name, tree in self._trees.items()}
         self._task = asyncio.create_task(self._watch())
         return self
 
@@ -64,15 +91,17 @@ class UsageWatch:
         self._look()
 
     def cpu_seconds(self) -> dict[str, float]:
-        return {name: tree.total_cpu_seconds() - self._before[name] for name, tree in self._trees.items()}
+        return {name: tree.cpu_seconds() - self._before.get(name, 0.0) for name, tree in self._trees.items()}
 
     def peak_rss_mb(self) -> dict[str, float]:
-        """Private memory (resident less shared, so that Postgres' shared buffers count once at most)."""
-        return {name: round(tree.peak_rss_mb, 1) for name, tree in self._trees.items()}
+        return {name: tree.peak_rss_mb() for name, tree in self._trees.items()}
+
+    def rss_samples_mb(self) -> dict[str, list[float]]:
+        return {name: tree.rss_mb for name, tree in self._trees.items()}
 
     def _look(self) -> None:
-        for tree in self._trees.values():
-            tree.look()
+        for name, pids in self._roots().items():
+            self._trees.setdefault(name, Tree()).look(pids)
 
     async def _watch(self) -> None:
         while True:
