@@ -189,7 +189,7 @@ TABLES: Sequence[str] = (
     """
     CREATE TABLE order_request (
         request_id uuid NOT NULL,
-        kind text NOT NULL CHECK (kind IN ('cancel', 'change')),
+        kind text NOT NULL CHECK (kind IN ('cancel', 'change', 'recall')),
         root_id uuid NOT NULL,
         heard_at timestamptz NOT NULL,
         PRIMARY KEY (request_id, kind)

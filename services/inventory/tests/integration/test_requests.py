@@ -289,6 +289,31 @@ async def test_a_shrunken_pool_gives_up_the_youngest_holds_and_recalls_from_plac
     await prove(shop)
 
 
+async def test_the_next_order_is_recalled_where_the_youngest_has_shipped(shop: Any) -> None:
+    """Fails if a recall that comes too late is the last one, or if the same order is asked for ever."""
+    await shop.stock_up({"杭州仓": {"茶": 2}})
+    orders = sorted((an_audited({"茶": 1}) for _ in range(2)), key=lambda order: order.order_id)
+    for order in orders:
+        await allocate(shop, order)
+    await shop.adjust("杭州仓", "茶", -1)
+    await shop.harness.run_due_tasks("shrink")
+    asked = []
+    for _ in range(2):
+        await shop.harness.run_due_tasks("recall")
+        (stop,) = [event for event in await shop.harness.emitted() if isinstance(event, StopRequested)]
+        asked.append(stop.root_id)
+        shop.harness.clock.advance(seconds=60)
+        await shop.harness.run_due_tasks("recall")
+        assert await shop.harness.emitted() == []  # Its answer is awaited.
+        await shop.harness.receive([an_answer(stop, 0)])
+        shop.harness.clock.advance(seconds=60)
+    assert asked == [orders[1].order_id, orders[0].order_id]
+    await shop.harness.run_due_tasks("recall")
+    assert await shop.harness.emitted() == []
+    assert await shop.rows("SELECT count(*) FROM task WHERE kind = 'recall'") == [(0,)]
+    await prove(shop)
+
+
 async def test_a_cancel_in_parts_meets_every_hand_that_holds_the_order(shop: Any) -> None:
     """Fails if a root's orders are decided on one by one, or if one request is settled twice."""
     await shop.stock_up({"杭州仓": {"茶": 4}})

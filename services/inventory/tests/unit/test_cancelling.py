@@ -93,11 +93,14 @@ def test_units_that_were_never_there_are_an_error(wrong: Callable[[Root], Outcom
 
 
 def test_a_recall_settles_nothing_and_claims_nothing_of_a_cancel() -> None:
-    """Fails if the buyer's cancel is refused because the same units were being recalled."""
+    """Fails if the buyer's cancel is refused because the same units were being recalled, or if what was recalled and has
+    shipped makes a recall of fewer than no units."""
     root = Root((an_order(A, 2, "allocated"),))
     recalled = cancelling.recall(root, R1, {KEY: 5})
     assert recalled.stops == {KEY: 2}
     assert cancelling.recall(recalled.root, R2, {KEY: 1}).stops == {}
+    shipped = cancelling.shipped(recalled.root, A, {KEY: 1})
+    assert cancelling.recall(shipped.root, R2, {KEY: 1}).stops == {}
     asked = cancelling.cancel(recalled.root, R3, {KEY: 2})
     assert (asked.stops, asked.refused) == ({KEY: 2}, ())
     back = cancelling.returned(asked.root, A, 1, 1, {KEY: 2}, whole=True)

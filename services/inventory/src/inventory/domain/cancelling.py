@@ -201,10 +201,17 @@ def recall(root: Root, request_id: UUID, lines: Units) -> Outcome:
     """Ask places for units that turned out not to be there; never for more than no other recall has asked for."""
     stops = {}
     for key, wanted in lines.items():
-        if stop := min(wanted, root.at_places(key) - root.claimed(key, RECALL)):
+        stop = min(wanted, root.at_places(key) - root.claimed(key, RECALL))
+        if stop > 0:  # Below 0 where some of what was recalled before has shipped.
             stops[key] = stop
     pending = root.pending + tuple(Pending(request_id, key, units, RECALL) for key, units in stops.items())
     return Outcome(replace(root, pending=pending), stops=stops)
+
+
+def recall_id(order: Held, sku_id: str) -> UUID:
+    """The request that recalls units of a SKU from an order as it stands: the same as long as nothing of it has come back."""
+    units = sum(units for key, units in order.lines.items() if key.sku_id == sku_id)
+    return uuid5(order.order_id, f"recall:{order.attempt}:{units}:{sku_id}")
 
 
 def child_id(parent_id: UUID, number: int) -> UUID:

@@ -1,20 +1,24 @@
 """More is promised than is there: give up the youngest promises, and recall what no place can ship."""
 
 from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
 
 from eventing import NewTask, Task, UnitOfWork
 from inventory.domain import cancelling
 from inventory.domain.cancelling import LineKey
 from inventory.domain.reservation import Missing
 from inventory.handlers.booking import SHRINK, finish_pool
-from inventory.handlers.context import Inventory, backordered, get_documents, local_day, units_by_line
+from inventory.handlers.context import Inventory, backordered, get_documents, local_day
 from inventory.handlers.requests import Desk, close, open_families
-from inventory.store import orders, stock
+from inventory.store import orders, requests, stock
 
 RECALL = "recall"
 """Apart from `shrink`: it locks roots, which must not be done after pool rows."""
 ONE = 1
 """Tasks in one transaction: each may touch hundreds of orders."""
+LOOK_AGAIN_SECONDS = 60
+"""For recalls that came too late: their answer names no place, and a place needs minutes to pick."""
 LIMIT = 200
 """Orders looked at in one go; what is left after them comes with the next."""
 
@@ -28,9 +32,10 @@ async def on_shrink(inventory: Inventory, tasks: Sequence[Task], work: UnitOfWor
 
 
 async def on_recall(inventory: Inventory, tasks: Sequence[Task], work: UnitOfWork) -> None:
-    """Recall the youngest orders of the place beyond what it really has."""
+    """Recall the youngest orders of the place beyond what it really has; look again while answers are awaited."""
     for task in tasks:
-        await recall(inventory, task.payload["sku_id"], task.payload["place_no"], work)
+        if await recall(inventory, task.payload["sku_id"], task.payload["place_no"], work):
+            work.add_tasks([NewTask(RECALL, task.key, work.now + timedelta(seconds=LOOK_AGAIN_SECONDS), task.payload)])
 
 
 async def give_up_holds(inventory: Inventory, key: stock.PoolKey, work: UnitOfWork) -> int:
@@ -72,28 +77,37 @@ async def give_up_holds(inventory: Inventory, key: stock.PoolKey, work: UnitOfWo
     return len(given_up)
 
 
-async def recall(inventory: Inventory, sku_id: str, place_no: int, work: UnitOfWork) -> None:
-    """Ask for the units that are promised at the place and not there, youngest orders first, in-band and once each."""
-    missing, found = await orders.find_recallable(work, sku_id, place_no, limit=LIMIT)
+async def recall(inventory: Inventory, sku_id: str, place_no: int, work: UnitOfWork) -> bool:
+    """Ask for the units that are promised at the place and not there, youngest orders first, in-band; once each: one that was
+    asked too late is not asked again, the next older one is. Return whether any answer is awaited."""
+    short, recalled = await orders.find_short(work, sku_id, place_no)
+    missing = short - recalled
     if missing <= 0:
-        return
+        return short > 0
+    found = await orders.find_youngest_allocated(work, sku_id, place_no, limit=LIMIT)
     families = await open_families(work, set(found.values()))
+    held = {order.order_id: order for family in families.values() for order in family.root().orders if order.order_id in found}
+    ids = {order_id: cancelling.recall_id(order, sku_id) for order_id, order in held.items()}
+    heard = await requests.find_heard(work, ids.values(), cancelling.RECALL)
     places, _ = await inventory.places.read(work, local_day(work.now))
     before = {root_id: family.pending for root_id, family in families.items()}
     desk = Desk(families, set(), places.by_id)
+    asked: list[tuple[UUID, str, UUID]] = []
     for order_id, root_id in found.items():
         family = families[root_id]
         row = family.rows.get(order_id)
-        if missing <= 0 or row is None or row.state != "allocated" or row.place_no != place_no:
+        if missing <= 0 or row is None or row.state != "allocated" or row.place_no != place_no or ids[order_id] in heard:
             continue
         lines: dict[LineKey, int] = {}
-        for line, units in units_by_line(family.documents[order_id].part.lines).items():
+        for line, units in held[order_id].lines.items():
             if line.sku_id == sku_id and missing > sum(lines.values()):
                 lines[line] = min(units, missing - sum(lines.values()))
-        request_id = work.new_id()
-        outcome = cancelling.recall(family.root(), request_id, lines)
+        outcome = cancelling.recall(family.root(), ids[order_id], lines)
         family.pending = outcome.root.pending
         if outcome.stops:
             missing -= sum(outcome.stops.values())
-            desk.ask(family, request_id, outcome.stops, reason="shortage", code="recall_requested")
+            desk.ask(family, ids[order_id], outcome.stops, reason="shortage", code="recall_requested")
+            asked.append((ids[order_id], cancelling.RECALL, root_id))
+    await requests.hear(work, asked)
     await close(inventory, desk, before, work)
+    return bool(asked or recalled)

@@ -229,12 +229,12 @@ WHERE o.state IN ('reserved', 'stuck') AND o.pool_id = $2::text AND $1::text = A
 ORDER BY o.priority DESC, o.received_at DESC, o.order_id DESC LIMIT $3::int
 """
 _FIND_SHORT = """
-SELECT s.short - coalesce((
+SELECT s.short, coalesce((
     SELECT sum(p.quantity) FROM pending_stop p WHERE p.sku_id = s.sku_id AND p.kind = 'recall' AND EXISTS (
         SELECT FROM stock_order o WHERE (o.order_id = p.root_id OR o.root_id = p.root_id) AND o.place_no = s.place_no
     )
-), 0)::int AS missing
-FROM place_stock s WHERE s.sku_id = $1::text AND s.place_no = $2::int
+), 0)::int AS recalled
+FROM place_stock s WHERE s.sku_id = $1::text AND s.place_no = $2::int AND s.short > 0
 """
 _FIND_YOUNGEST_ALLOCATED = """
 SELECT o.order_id, o.root_id FROM order_document d JOIN stock_order o USING (order_id)
@@ -450,13 +450,16 @@ async def find_youngest_holds(work: UnitOfWork, sku_id: str, pool_id: str, *, li
     return {row.order_id: row.root_id for row in await rows(work, _FIND_YOUNGEST_HOLDS, sku_id, pool_id, limit)}
 
 
-async def find_recallable(work: UnitOfWork, sku_id: str, place_no: int, *, limit: int) -> tuple[int, dict[UUID, UUID]]:
-    """Units promised at a place that are neither there nor recalled yet, and its orders (with their roots), youngest first."""
-    found = await rows(work, _FIND_SHORT, sku_id, place_no)
-    missing = found[0].missing if found else 0
-    if missing <= 0:
-        return 0, {}
-    return missing, {row.order_id: row.root_id for row in await rows(work, _FIND_YOUNGEST_ALLOCATED, sku_id, place_no, limit)}
+async def find_short(work: UnitOfWork, sku_id: str, place_no: int) -> tuple[int, int]:
+    """Units promised at a place and not there, and those of them that are being recalled."""
+    for row in await rows(work, _FIND_SHORT, sku_id, place_no):
+        return row.short, row.recalled
+    return 0, 0
+
+
+async def find_youngest_allocated(work: UnitOfWork, sku_id: str, place_no: int, *, limit: int) -> dict[UUID, UUID]:
+    """Orders (with their roots) that a place has for a SKU, youngest first."""
+    return {row.order_id: row.root_id for row in await rows(work, _FIND_YOUNGEST_ALLOCATED, sku_id, place_no, limit)}
 
 
 async def add_stuck(work: UnitOfWork, order_ids: Collection[UUID], *, code: str) -> None:

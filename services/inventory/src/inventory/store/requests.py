@@ -14,6 +14,7 @@ SELECT request_id, kind, root_id, $4::timestamptz
 FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS d(request_id, kind, root_id)
 ON CONFLICT DO NOTHING RETURNING request_id, kind
 """
+_FIND_HEARD = "SELECT request_id FROM order_request WHERE request_id = ANY($1::uuid[]) AND kind = $2::text"
 _FIND_PENDING = """
 SELECT root_id, request_id, origin_order_id, origin_line, sku_id, quantity, kind
 FROM pending_stop WHERE root_id = ANY($1::uuid[]) ORDER BY stop_no
@@ -38,6 +39,11 @@ async def hear(work: UnitOfWork, requests: Iterable[tuple[UUID, str, UUID]]) -> 
     if not table:
         return set()
     return {(row.request_id, row.kind) for row in await rows(work, _HEAR, *map(list, zip(*table, strict=True)), work.now)}
+
+
+async def find_heard(work: UnitOfWork, request_ids: Iterable[UUID], kind: str) -> set[UUID]:
+    """Those that were noted before; exact under their roots' locks."""
+    return {row.request_id for row in await rows(work, _FIND_HEARD, list(request_ids), kind)}
 
 
 async def find_pending(work: UnitOfWork, root_ids: Collection[UUID]) -> dict[UUID, list[Pending]]:
