@@ -10,7 +10,7 @@ _FIND_SKUS = """
 SELECT sku_id FROM item WHERE sku_id > $1::text AND ($2::text IS NULL OR sku_id = $2::text) ORDER BY sku_id LIMIT $3::int
 """
 # One statement is one snapshot, so nothing is in between. Units are held by orders that are neither at a place nor waiting for
-# stock nor finished; they have no place_no.
+# stock nor finished; they have no place_no. Unfinished orders have a document, so that the finished ones are not looked at.
 _PROVE = """
 WITH skus AS MATERIALIZED (SELECT unnest($1::text[]) COLLATE "C" AS sku_id),
 places AS MATERIALIZED (
@@ -23,7 +23,8 @@ moved AS (
 ),
 wanted AS MATERIALIZED (
     SELECT d.sku_id, o.pool_id, o.place_no, o.state, sum(d.quantity) AS units
-    FROM stock_order o CROSS JOIN LATERAL unnest(o.skus, o.quantities) AS d(sku_id, quantity)
+    FROM order_document JOIN stock_order o USING (order_id)
+    CROSS JOIN LATERAL unnest(o.skus, o.quantities) AS d(sku_id, quantity)
     WHERE o.state IN ('reserved', 'stuck', 'returned', 'allocated') AND o.skus && $1::text[]
     GROUP BY d.sku_id, o.pool_id, o.place_no, o.state
 ),
