@@ -1,5 +1,6 @@
 """Which place ships, and why not the others."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -300,6 +301,23 @@ def test_the_flip_is_the_smallest_saving_that_changes_the_winner(
         if winner([*costs[: number - 1], cost - saving, *costs[number:]]) == number
     ]
     assert (None if flip is None else (flip.cheaper_by_minor, flip.place_no)) == min(savings, default=None)
+
+
+def test_a_lane_is_found_without_reading_the_whole_freight_table() -> None:
+    """Fails when each lane scans the rows: after a change of any place, ten thousand rows are asked by every lane anew."""
+    read = 0
+
+    class Rows(list[FreightRow]):
+        def __iter__(self) -> Iterator[FreightRow]:
+            nonlocal read
+            read += 1
+            return super().__iter__()
+
+    rows = Rows(FreightRow(**(_fields(ROW) | {"destination_prefix": f"{code:04d}"})) for code in range(10_000))
+    tables = FreightTables(1, {"sf": rows})
+    for code in range(1000, 1100):
+        assert [service.row.destination_prefix for service in tables.services("sf", "330106", f"{code}01")] == [f"{code}"]
+    assert read == 1
 
 
 def _fields(row: FreightRow) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a carrier charges and how long it takes, from where to where, for how heavy a parcel."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 NO_LIMIT = 2**62
@@ -44,25 +44,32 @@ class FreightTables:
     rows: Mapping[str, Sequence[FreightRow]]
     default_row: FreightRow | None = None
     """For carriers that have no table at all; None: such a carrier reaches nobody."""
+    _bands: Mapping[str, Mapping[tuple[str, str], Sequence[Service]]] = field(init=False, repr=False, compare=False)
+    """By carrier, then (destination prefix, origin prefix). A table may have ten thousand rows, and each change of a place asks
+    for every lane anew: a scan took a millisecond a lane."""
 
-    def services(self, carrier: str, origin: str, destination: str) -> list[Service]:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_bands", {carrier: _bands_of(carrier, rows) for carrier, rows in self.rows.items()})
+
+    def services(self, carrier: str, origin: str, destination: str) -> Sequence[Service]:
         """One per weight band, lightest first; none: the carrier does not go there from here."""
-        table = self.rows.get(carrier)
+        table = self._bands.get(carrier)
         if table is None:
             default = self.default_row
             return [] if default is None else [Service(carrier, default, -1, _limit(default))]
-        # Asked once per lane (the answer is kept there), so a scan is good enough.
-        matching = [
-            row for row in table if destination.startswith(row.destination_prefix) and origin.startswith(row.origin_prefix)
-        ]
-        longest = max(map(_specificity, matching), default=(0, 0))
-        bands = sorted((row for row in matching if _specificity(row) == longest), key=_limit)
-        over = -1
-        services = []
-        for row in bands:
-            services.append(Service(carrier, row, over, _limit(row)))
-            over = _limit(row)
-        return services
+        for far in range(len(destination), -1, -1):
+            for near in range(len(origin), -1, -1):
+                if (services := table.get((destination[:far], origin[:near]))) is not None:
+                    return services
+        return []
+
+
+def _bands_of(carrier: str, rows: Sequence[FreightRow]) -> Mapping[tuple[str, str], Sequence[Service]]:
+    bands: dict[tuple[str, str], list[Service]] = {}
+    for row in sorted(rows, key=_limit):
+        services = bands.setdefault((row.destination_prefix, row.origin_prefix), [])
+        services.append(Service(carrier, row, services[-1].up_to_grams if services else -1, _limit(row)))
+    return bands
 
 
 def best_service(services: Sequence[Service], weight_grams: int, wanted: str | None) -> tuple[int, int, str] | None:
@@ -80,10 +87,6 @@ def best_service(services: Sequence[Service], weight_grams: int, wanted: str | N
             if offer[2] == wanted:
                 return offer
     return min(offers, default=None)
-
-
-def _specificity(row: FreightRow) -> tuple[int, int]:
-    return len(row.destination_prefix), len(row.origin_prefix)
 
 
 def _limit(row: FreightRow) -> int:
