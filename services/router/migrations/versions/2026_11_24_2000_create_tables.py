@@ -117,6 +117,7 @@ def upgrade() -> None:
     # For lists by time, and for the purge, which walks it from the old end.
     op.execute("CREATE INDEX decision_decided_at ON decision (decided_at, order_id, attempt)")
     op.execute("CREATE INDEX decision_unroutable ON decision (decided_at, order_id) WHERE eligible = 0 AND combined = 0")
+    op.execute("CREATE INDEX decision_combined_only ON decision (decided_at, order_id) WHERE eligible = 0 AND combined > 0")
 
 
 def downgrade() -> None:

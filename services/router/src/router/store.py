@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, Select, Table, select, text, tuple_
+from sqlalchemy import Row, Select, Table, TextClause, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts import CatalogLocation
@@ -256,9 +256,17 @@ def decisions() -> Select[Any]:
     return select(*[column for column in decision.c if column.name != "record"])
 
 
-def unroutable() -> Select[Any]:
-    """Decisions that found no place."""
-    return decisions().where(text("eligible = 0 AND combined = 0"))
+Outcome = Literal["single", "combined", "unroutable"]
+_OUTCOMES: Mapping[Outcome, TextClause] = {
+    "single": text("eligible > 0"),
+    "combined": text("eligible = 0 AND combined > 0"),
+    "unroutable": text("eligible = 0 AND combined = 0"),
+}
+"""Written as the partial indexes are, so that they are used: both are rare."""
+
+
+def decisions_of(outcome: Outcome) -> Select[Any]:
+    return decisions().where(_OUTCOMES[outcome])
 
 
 async def get_networks_of(connection: AsyncConnection, records: Sequence[Record], policy: Policy) -> list[Network]:
@@ -323,7 +331,8 @@ def place_of(known: CatalogLocation) -> Place:
         longitude=known.longitude,
         coverage=frozenset(known.coverage),
         carriers=tuple(dict.fromkeys(known.carriers)),
-        cut_off=known.cut_off,
+        # Local by contract; one with an offset could not be compared, and would stop every order, not its place alone.
+        cut_off=known.cut_off.replace(tzinfo=None),
         working_weekdays=frozenset(known.working_weekdays),
         priority=known.priority,
         handling_cost_minor=known.handling_cost_minor,

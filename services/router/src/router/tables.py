@@ -101,4 +101,5 @@ decision = Table(
     CheckConstraint("attempt >= 1", name="decision_attempt"),
     Index("decision_decided_at", "decided_at", "order_id", "attempt"),
     Index("decision_unroutable", "decided_at", "order_id", postgresql_where=text("eligible = 0 AND combined = 0")),
+    Index("decision_combined_only", "decided_at", "order_id", postgresql_where=text("eligible = 0 AND combined > 0")),
 )

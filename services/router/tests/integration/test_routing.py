@@ -321,6 +321,24 @@ async def test_decisions_are_listed_by_outcome_place_and_time(
     assert await listed(until=first["decided_at"]) == [str(single.order_id)]
 
 
+async def test_a_place_set_up_anew_is_found_under_both_its_numbers(
+    harness: Harness, an_order: Make, a_place: Place, http: httpx.AsyncClient
+) -> None:
+    """Fails when an id is taken to have one number: the answer would be a 500."""
+    await harness.apply([a_place(1, place_id="W"), a_place(2, place_id="W")])
+    for order in (an_order(places=[[1, 9, [9, 9]]]), an_order(places=[[2, 9, [9, 9]]])):
+        await routed(harness, order)
+    answer = await http.get("/v1/decisions", params={"place_id": "W"})
+    assert (answer.status_code, {row["place_no"] for row in answer.json()["items"]}) == (200, {1, 2})
+
+
+async def test_a_cut_off_with_an_offset_stops_no_order(harness: Harness, an_order: Make, a_place: Place) -> None:
+    """Fails when it is compared as it came: every order of every place would be parked."""
+    await harness.apply([a_place(1, cut_off="18:00:00+08:00"), a_place(2)])
+    [event] = await routed(harness, an_order())
+    assert {plan[0] for plan in event.plans} == {1, 2}
+
+
 async def test_old_decisions_go_and_young_ones_stay(
     harness: Harness, an_order: Make, a_place: Place, http: httpx.AsyncClient
 ) -> None:
