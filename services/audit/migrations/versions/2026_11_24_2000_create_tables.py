@@ -39,7 +39,7 @@ def upgrade() -> None:
             children integer NOT NULL,
             merged_into uuid,
             is_merge boolean NOT NULL,
-            step integer NOT NULL CONSTRAINT order_state_step CHECK (step >= 1),
+            step integer NOT NULL CONSTRAINT order_state_step CHECK (step >= 0),
             state text NOT NULL
                 CONSTRAINT order_state_state CHECK (state IN ('held', 'cleared', 'cancelled', 'split', 'merged')),
             open_holds integer NOT NULL,

@@ -33,6 +33,7 @@ order_state = Table(
     Column("children", Integer, nullable=False),
     Column("merged_into", Uuid),
     Column("is_merge", Boolean, nullable=False),
+    # 0: nothing was ever said of it: an order that was split when it came.
     Column("step", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("open_holds", Integer, nullable=False),
@@ -45,7 +46,7 @@ order_state = Table(
     Column("merge_key", Text),
     Column("order_json", Text),
     Column("part_json", Text),
-    CheckConstraint("step >= 1", name="order_state_step"),
+    CheckConstraint("step >= 0", name="order_state_step"),
     CheckConstraint("state IN ('held', 'cleared', 'cancelled', 'split', 'merged')", name="order_state_state"),
     CheckConstraint("(state = 'held') = (open_holds > 0) AND open_holds >= 0", name="order_state_open_holds"),
     CheckConstraint("(state = 'held') = (order_json IS NOT NULL AND part_json IS NOT NULL)", name="order_state_held_has_order"),

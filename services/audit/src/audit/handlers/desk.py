@@ -96,7 +96,7 @@ class Desk:
             self._introduce(self._row(part, order, rules, outcome), order, part, outcome)
             return
         parent = self._row(part, order, rules, Cleared("order_split", 0))
-        parent.state = SPLIT
+        parent.state, parent.step = SPLIT, 0  # Nothing is said of it: its children replace it from the first.
         self._add(parent)
         self._split(parent, order, part, facts, groups, rules, known)
 
@@ -122,7 +122,8 @@ class Desk:
                 }
             )
             own = replace(facts, order_id=child.order_id, lines=[facts.lines[line] for line in group.lines])
-            outcome = decide(own, rules, known)
+            # Requests about a split order look for its children under its own key: those are not merged with others.
+            outcome = decide(own, rules, known, may_merge=False)
             row = self._row(child, order, rules, outcome)
             row.split_no = number
             params = {"n": position + 1, "of": len(groups), "why": group.why}
@@ -344,7 +345,6 @@ class Desk:
     ) -> None:
         """Judge a held order anew: its rules' holds end and begin as it now is; a person's holds stay."""
         by_person = any(hold.placed_by != "rule" for hold in row.open_holds)
-        row.step += 1
         row.rejudged, row.rule_set_version = True, rules.version
         groups = () if by_person or row.parent_id is not None else apart(facts, rules, known)
         if groups:
@@ -353,6 +353,7 @@ class Desk:
             row.leave(SPLIT)
             self._split(row, order, part, facts, groups, rules, known)
             return
+        row.step += 1
         outcome = decide(facts, rules, known, step=row.step, may_merge=not by_person and row.parent_id is None)
         row.rules_checked = outcome.rules_checked
         found = outcome.holds if isinstance(outcome, Held) else ()
@@ -491,5 +492,5 @@ def _units(lines: Iterable[PartLine]) -> dict[LineKey, int]:
 
 
 def _waiting(row: OrderRow) -> Waiting:
-    size = len(row.order_json or "") + len(row.part_json or "")
+    size = len((row.order_json or "").encode()) + len((row.part_json or "").encode())
     return Waiting(row.order_id, row.order.received_at, len(row.part.lines), size)
