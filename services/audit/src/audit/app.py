@@ -21,6 +21,7 @@ from eventing import (
     KafkaBroker,
     NullObserver,
     Observer,
+    Received,
     Route,
     Runtime,
     RuntimeSettings,
@@ -63,7 +64,7 @@ def make_runtime(
                 routes=[
                     Route(OrderReceived, auditor.on_order_received),
                     # One handler: they are done in the order they came.
-                    Route(CancelRequested, auditor.on_requests),
+                    Route(CancelRequested, auditor.on_requests, supersedes=supersedes_stash),
                     Route(CancelWithdrawn, auditor.on_requests),
                     Route(ChangeRequested, auditor.on_requests),
                 ],
@@ -73,8 +74,8 @@ def make_runtime(
         tasks=[
             Timer(AUTO_RELEASE, on_release_due),
             Timer(RECHECK, Rechecker(rules).on_recheck_due),
-            # Each may be about 500 orders, all locked until it commits.
-            Timer(DEFERRED_ACT, on_acts_due, batch=5),
+            # Each may be about 500 orders, locked sorted until it commits: two acts in one transaction would not be.
+            Timer(DEFERRED_ACT, on_acts_due, batch=1),
         ],
         settings=settings,
         observer=observer or NullObserver(),
@@ -82,6 +83,11 @@ def make_runtime(
         ids=ids,
         role=role,
     )
+
+
+def supersedes_stash(cancel: Received[CancelRequested], head: Received[None]) -> bool:
+    """Whether a cancel of a whole order makes the order pointless that waits parked for its first time here."""
+    return cancel.event.whole and head.type == OrderReceived.TYPE and head.subject == cancel.key
 
 
 @asynccontextmanager

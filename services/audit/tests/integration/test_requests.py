@@ -135,6 +135,37 @@ async def test_a_cancel_of_an_order_whose_record_was_given_up_is_settled(harness
     assert (await harness.receive([order])).emitted == []
 
 
+async def test_a_whole_cancel_gives_up_an_order_that_is_parked_here(harness: Harness, an_order: Make) -> None:
+    """Fails when a cancel queues behind the order that it cancels: it would wait for a person for nothing."""
+    order, other = an_order(), an_order()
+    broken = order.model_copy(update={"part": order.part.model_copy(update={"lines": []})})
+    assert len((await harness.receive([broken])).parked) == 1
+    broken = other.model_copy(update={"part": other.part.model_copy(update={"lines": []})})
+    await harness.receive([broken])
+    some = await harness.receive([a_cancel(other, wants(other.part.lines[0], 1))])
+    assert (some.emitted, len(some.queued)) == ([], 1)
+    whole = a_cancel(order).model_copy(update={"whole": True})
+    [settled] = (await harness.receive([whole])).emitted
+    assert isinstance(settled, CancellationSettled)
+    assert {line.code for line in settled.lines} == {"cancelled_discarded"}
+    assert [parked.key for parked in await harness.runtime.operations.list_parked(10)] == [str(other.order_id)]
+
+
+async def test_only_a_cancel_of_all_that_went_on_is_passed_on_as_whole(
+    harness: Harness, an_order: Make, http: httpx.AsyncClient
+) -> None:
+    """Fails when inventory keeps a parked order whose cancel is whole, or drops one of which audit gave a part."""
+    order = an_order()
+    whole = a_cancel(order).model_copy(update={"whole": True})
+    assert (await harness.receive([order, whole])).emitted[-1].whole is True
+    part, later = an_order(), an_order()
+    assert (await harness.receive([part, a_cancel(part)])).emitted[-1].whole is False
+    when = {"field": "skus", "op": "contains", "value": "SOCK02-WHT"}
+    await put_rules(http, SOCKS_ALONE, {"kind": "condition", "rule_id": "look_at_socks", "when": when})
+    emitted = (await harness.receive([later, a_cancel(later).model_copy(update={"whole": True})])).emitted
+    assert [event.whole for event in emitted if isinstance(event, CancelForwarded)] == [False]
+
+
 async def test_a_change_of_an_order_that_never_came_parks_its_key(harness: Harness, an_order: Make) -> None:
     order = an_order()
     for event in (a_change(order, order, "note"), a_withdrawal(order, uuid4())):
@@ -327,6 +358,53 @@ async def test_orders_that_differ_are_not_merged(
     harness.clock.advance(seconds=601)
     await harness.run_due_tasks("auto_release")
     assert [event.replaces for event in await harness.emitted()] in ([[]], [[], []])
+
+
+async def test_parts_of_a_split_order_wait_for_nobody(harness: Harness, an_order: Make, http: httpx.AsyncClient) -> None:
+    """Fails when what one rule splits another merges again: a cancel of the split order would not find its units."""
+    await put_rules(http, MERGE, SOCKS_ALONE)
+    first, second = an_order(), an_order()
+    emitted = (await harness.receive([first, second])).emitted
+    assert [type(event) for event in emitted] == [OrderAudited] * 4
+
+
+async def test_a_parcel_is_measured_in_bytes(harness: Harness, an_order: Make, http: httpx.AsyncClient) -> None:
+    """Fails when orders in Chinese are merged into an event that is too large to be sent, and none of them goes on."""
+    await put_rules(http, MERGE)
+    orders = []
+    for _ in range(3):
+        order = an_order()
+        line = order.order.lines[0].model_copy(update={"channel_line_id": "1", "title": "连" * 199})
+        block = order.order.model_copy(update={"lines": [line] * 150})
+        orders.append(order.model_copy(update={"order": block}))
+        await harness.receive(orders[-1:])
+    harness.clock.advance(seconds=601)
+    await harness.run_due_tasks("auto_release")
+    assert sorted(len(event.replaces) for event in await harness.emitted()) == [0, 2]
+
+
+async def test_orders_that_are_merged_released_and_cancelled_at_once_go_on_once(
+    harness: Harness, an_order: Make, http: httpx.AsyncClient
+) -> None:
+    """Fails when two workers put one order into two parcels, or a cancel takes units that are in one."""
+    await put_rules(http, MERGE)
+    for _ in range(5):
+        orders = [an_order() for _ in range(4)]
+        await harness.receive(orders)
+        cancelled = orders[3]
+        answers = await asyncio.gather(
+            *(http.post(f"/v1/orders/{order.order_id}/release", json={"reason": "x"}) for order in orders[:3]),
+            harness.receive([a_cancel(cancelled)]),
+        )
+        emitted = [*answers[-1].emitted, *await harness.emitted()]
+        audited = [event for event in emitted if isinstance(event, OrderAudited)]
+        gone_on = [order_id for event in audited for order_id in event.replaces or [event.order_id]]
+        settled = [event.order_id for event in emitted if isinstance(event, CancellationSettled)]
+        assert len(gone_on) == len(set(gone_on))
+        assert {order.order_id for order in orders[:3]} <= set(gone_on)
+        assert (cancelled.order_id in settled) != (cancelled.order_id in gone_on)
+        forwarded = [event for event in emitted if isinstance(event, CancelForwarded)]
+        assert bool(forwarded) == (cancelled.order_id in gone_on)
 
 
 async def test_no_more_orders_are_merged_than_the_rule_allows(

@@ -306,12 +306,12 @@ def test_what_cannot_be_merged_never_waits(unfit: dict[str, Any]) -> None:
 def test_a_merge_stays_within_its_bounds_and_always_has_who_asked(sizes: list[tuple[int, int]], most: int) -> None:
     first = Waiting(ROOT, NOW, 1, 1000)
     others = [
-        Waiting(UUID(int=10 + number), NOW - timedelta(minutes=number), lines, characters)
-        for number, (lines, characters) in enumerate(sizes)
+        Waiting(UUID(int=10 + number), NOW - timedelta(minutes=number), lines, size_bytes)
+        for number, (lines, size_bytes) in enumerate(sizes)
     ]
     chosen = choose(first, others, max_orders=most)
     assert first in chosen
     assert len(chosen) <= most
     assert sum(order.lines for order in chosen) <= 500
-    assert sum(order.characters for order in chosen) <= 400_000
+    assert sum(order.size_bytes for order in chosen) <= 400_000
     assert list(chosen) == sorted(chosen, key=lambda order: (order.received_at, order.order_id))

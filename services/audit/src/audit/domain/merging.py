@@ -10,7 +10,7 @@ from audit.domain.facts import TO_SHIP, OrderFacts
 
 NAMESPACE_MERGE = UUID("7b0c3c0e-5e0f-5a37-9a1c-0d6d1e1f4f6b")
 """Frozen for life: ids of merged orders are made from it."""
-MAX_CHARACTERS = 400_000
+MAX_BYTES = 400_000
 """Of all blocks of a merge: an event must stay below 512 KiB."""
 MAX_LINES = 500
 
@@ -36,17 +36,17 @@ class Waiting:
     order_id: UUID
     received_at: datetime
     lines: int
-    characters: int
+    size_bytes: int
 
 
 def choose(first: Waiting, others: Iterable[Waiting], *, max_orders: int) -> tuple[Waiting, ...]:
     """Those that go with the order that is cleared now, eldest first, as far as size allows; alone: only itself."""
-    chosen, lines, characters = [first], first.lines, first.characters
+    chosen, lines, size_bytes = [first], first.lines, first.size_bytes
     for other in sorted(others, key=lambda order: (order.received_at, order.order_id)):
-        fits = lines + other.lines <= MAX_LINES and characters + other.characters <= MAX_CHARACTERS
+        fits = lines + other.lines <= MAX_LINES and size_bytes + other.size_bytes <= MAX_BYTES
         if len(chosen) < max_orders and fits:
             chosen.append(other)
-            lines, characters = lines + other.lines, characters + other.characters
+            lines, size_bytes = lines + other.lines, size_bytes + other.size_bytes
     return tuple(sorted(chosen, key=lambda order: (order.received_at, order.order_id)))
 
 

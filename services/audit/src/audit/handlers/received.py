@@ -6,7 +6,7 @@ from uuid import UUID
 from audit.domain.cancelling import LineKey
 from audit.domain.changing import Replace, case_id, judge_change
 from audit.domain.facts import Known, OrderFacts
-from audit.domain.holds import MERGED
+from audit.domain.holds import CLEARED, MERGED
 from audit.domain.rules import RuleSet
 from audit.handlers.desk import Desk, settled_lines
 from audit.handlers.judging import ActiveRules, facts_of, look_up
@@ -117,6 +117,8 @@ def cancel(desk: Desk, event: CancelRequested) -> None:
                 OriginQuantity(origin_order_id=order_id, origin_line=line, sku_id=sku_id, quantity=units)
                 for (order_id, line, sku_id), units in spent.remainder.items()
             ],
+            # All of it went on as one order: who has it parked may drop it unseen.
+            whole=event.whole and not spent.taken and root.state == CLEARED,
             reason=event.reason,
             requested_by=event.requested_by,
         ),
