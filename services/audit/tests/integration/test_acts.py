@@ -121,6 +121,49 @@ async def test_like_orders_of_one_buyer_are_held_with_what_they_are_like(
     assert isinstance((await harness.receive([late])).emitted[0], OrderAudited)
 
 
+async def test_an_order_taken_up_again_is_not_like_itself(harness: Harness, an_order: Make, http: httpx.AsyncClient) -> None:
+    """Fails when a withdrawn cancel is held as the duplicate of the order that was cancelled."""
+    await put_rules(http, {"kind": "duplicate", "rule_id": "dup", "within_minutes": 60, "token_kinds": ["buyer"]})
+    first, again = an_order(), uuid4()
+    await harness.receive([first])
+    block = first.order.model_copy(update={"order_id": again, "again": 1})
+    part = first.part.model_copy(update={"order_id": again, "root_id": again})
+    revived = first.model_copy(
+        update={"order_id": again, "root_id": again, "order": block, "part": part, "revives": first.order_id}
+    )
+    assert isinstance((await harness.receive([revived])).emitted[0], OrderAudited)
+    [held] = (await harness.receive([an_order()])).emitted
+    assert held.holds[0].evidence["like"] == [str(first.order_id)]
+
+
+async def test_trying_rules_leaves_what_is_remembered_of_like_orders(
+    harness: Harness, an_order: Make, http: httpx.AsyncClient
+) -> None:
+    """Fails when a viewer who tries a rule makes audit remember orders, or forget those that the active rule looks for."""
+    week = {"kind": "duplicate", "rule_id": "dup", "within_minutes": 7 * 24 * 60, "token_kinds": ["buyer"]}
+    bad = {"kind": "address", "rule_id": "address", "allowed_grades": ["complete"]}
+    await put_rules(http, week, bad)
+    await harness.receive([an_order(), an_order(**BAD, buyer_token="somebody else")])
+    harness.clock.advance(days=3)
+    tried = await http.post("/v1/rule-set/check", json={"rules": [week | {"within_minutes": 1}]})
+    assert tried.json()["would_clear"] == 1
+    [held] = (await harness.receive([an_order()])).emitted
+    assert held.holds[0].code == "duplicate_buyer"
+
+
+async def test_acts_that_are_due_at_once_lock_their_orders_in_one_order(
+    harness: Harness, an_order: Make, http: httpx.AsyncClient
+) -> None:
+    """Fails when one transaction carries out several acts: each sorts its own orders only, and two workers meet crosswise."""
+    orders = sorted((an_order(**BAD) for _ in range(2)), key=lambda order: order.order_id, reverse=True)
+    await harness.receive(orders)
+    for order in orders:
+        await http.post(f"/v1/orders/{order.order_id}/release", json={"reason": "x", "undo_seconds": 5})
+    harness.clock.advance(seconds=6)
+    (worker,) = [worker for worker in harness.runtime.task_workers.values() if worker.kind == "deferred_act"]
+    assert [await worker.run_once() for _ in range(3)] == [1, 1, 0]
+
+
 async def test_a_margin_is_judged_by_the_catalogues_cost(harness: Harness, an_order: Make, http: httpx.AsyncClient) -> None:
     await put_rules(http, {"kind": "margin", "rule_id": "margin", "min_margin_minor": 0})
     assert isinstance((await harness.receive([an_order()])).emitted[0], OrderAudited)
@@ -176,6 +219,10 @@ WRONG: list[tuple[str, str, Any]] = [
     ("POST", "/v1/rule-set/check", {"rules": [{"kind": "merge", "rule_id": "m", "wait_minutes": 0, "max_orders": 2}]}),
     ("POST", "/v1/rule-set/check", {"rules": [{"kind": "split_goods", "rule_id": "s"}]}),
     ("POST", "/v1/rule-set/check", {"rules": [{"kind": "margin", "rule_id": "m"}]}),
+]
+WRONG += [
+    ("POST", "/v1/blacklist", {"reason": "x", "entries": [{"kind": "phone", "token": token}]})
+    for token in ("13812345678", "b-bad", "A" * 32, "a" * 33, "")
 ]
 WRONG_CONDITIONS: list[tuple[Any, str]] = [
     ({"field": "paid", "op": "=", "value": 1}, "condition_field_unknown"),

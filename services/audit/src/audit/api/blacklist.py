@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy import Row
 
 from audit import tables
-from audit.api.shared import note, page_of, runtime_of
+from audit.api.shared import note, note_each, page_of, runtime_of
 from audit.store import rules as store
 from webapi.callers import Operator, Viewer
 from webapi.models import StrictModel, UtcTime
@@ -18,7 +18,8 @@ from webapi.routing import Router
 
 router = Router()
 TokenKind = Literal["buyer", "receiver", "phone", "address"]
-Token = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+Token = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""As ingest makes them. Whatever else people might paste (a phone) must not stand here in clear."""
 
 
 class BlacklistEntry(StrictModel):
@@ -66,8 +67,7 @@ async def add_to_blacklist(body: BlacklistBody, request: Request, principal: Ope
     entries = [(entry.kind, entry.token) for entry in body.entries]
     async with runtime_of(request).work() as work:
         added = await store.add_blacklisted(work, entries, reason=body.reason, added_by=principal.name)
-        for kind, token in added:
-            await note(work, principal.name, "blacklist_add", f"{kind}:{token}", body.reason)
+        await note_each(work, principal.name, "blacklist_add", [f"{kind}:{token}" for kind, token in added], body.reason)
     return BlacklistAdded(added=len(added), already_listed=len(set(entries)) - len(added))
 
 

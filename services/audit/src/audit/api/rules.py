@@ -355,7 +355,7 @@ async def check_rule_set(body: CheckBody, request: Request, principal: Viewer) -
     async with runtime_of(request).work() as work:
         rows = (await work.connection.execute(held_orders(body.order_ids, body.limit))).all()
         facts = [facts_of(Order.model_validate_json(row.order_json), Part.model_validate_json(row.part_json)) for row in rows]
-        known = await look_up(work, facts, rules)
+        known = await look_up(work, facts, rules, remember=False)
     checked = []
     for own, more in zip(facts, known, strict=True):
         outcome = decide(own, rules, more)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Request
 from pydantic import Field
-from sqlalchemy import Row
+from sqlalchemy import Row, insert
 
 from audit import tables
 from eventing import Runtime, UnitOfWork
@@ -92,6 +92,16 @@ async def page_of(request: Request, statement: Any, keyset: Keyset, paging: Page
     limited = statement.where(keyset.after(keyset.decode(paging.next))).order_by(*keyset.order_by).limit(paging.limit + 1)
     async with runtime_of(request).work() as work:
         return list(await work.connection.execute(limited))
+
+
+async def note_each(work: UnitOfWork, who: str, act: str, subjects: Sequence[str], why: str) -> None:
+    """One act on many things, each found by its own name."""
+    rows = [
+        {"id": work.new_id(), "who": who, "act": act, "subject": subject, "why": why, "at": work.now, "detail": {}}
+        for subject in subjects
+    ]
+    if rows:
+        await work.connection.execute(insert(tables.manual_act), rows)
 
 
 async def note(work: UnitOfWork, who: str, act: str, subject: object, why: str, **detail: Any) -> None:

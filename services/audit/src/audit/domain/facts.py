@@ -64,6 +64,12 @@ class OrderFacts:
     placed_at: datetime
     received_at: datetime
     ship_before: datetime | None = None
+    first_order_id: UUID | None = None
+    """The order that this one takes up again after a cancel. Both are one purchase."""
+
+    @property
+    def purchase_id(self) -> UUID:
+        return self.first_order_id or self.order_id
 
     @property
     def units_by_sku(self) -> dict[str, int]:

@@ -31,21 +31,24 @@ class ActiveRules:
         return self._rules
 
 
-async def look_up(work: UnitOfWork, orders: Sequence[OrderFacts], rules: RuleSet) -> list[Known]:
-    """What else must be known of these orders, in their order; no statement for what no rule asks."""
+async def look_up(work: UnitOfWork, orders: Sequence[OrderFacts], rules: RuleSet, *, remember: bool = True) -> list[Known]:
+    """What else must be known of these orders, in their order; no statement for what no rule asks.
+
+    `remember`: later orders are compared with these.
+    """
     blacklisted = await store.find_blacklisted(work, [order.tokens for order in orders])
     minutes = rules.duplicate_minutes
     like = {}
     if minutes:
         fingerprints = [one for order in orders for one in fingerprints_of(order)]
-        like = await store.find_like_orders(work, fingerprints, within=timedelta(minutes=minutes))
+        like = await store.find_like_orders(work, fingerprints, within=timedelta(minutes=minutes), remember=remember)
     items = {}
     if rules.needs_catalogue:
         items = await store.find_items(work.connection, [line.sku_id for order in orders for line in order.lines])
     return [
         Known(
             blacklisted=blacklisted.get(position, frozenset()),
-            like_orders=like.get(order.order_id, ()),
+            like_orders=like.get(order.purchase_id, ()),
             items=items,
             now=work.now,
         )
@@ -61,7 +64,7 @@ def fingerprints_of(order: OrderFacts) -> list[store.Fingerprint]:
         if token := order.tokens.get(kind):
             text = "".join(f"{len(part)}:{part}" for part in (kind, token, *skus))
             digest = blake2b(text.encode(), digest_size=16).hexdigest()
-            found.append(store.Fingerprint(order.order_id, kind, digest, order.placed_at))
+            found.append(store.Fingerprint(order.purchase_id, kind, digest, order.placed_at))
     return found
 
 
@@ -116,4 +119,5 @@ def facts_of(order: Order, part: Part, order_id: UUID | None = None) -> OrderFac
         placed_at=order.placed_at,
         received_at=order.received_at,
         ship_before=order.ship_before,
+        first_order_id=part.lines[0].origin_order_id if order.again else None,
     )

@@ -137,9 +137,9 @@ class Fingerprint(NamedTuple):
 
 
 async def find_like_orders(
-    work: UnitOfWork, fingerprints: Sequence[Fingerprint], *, within: timedelta
+    work: UnitOfWork, fingerprints: Sequence[Fingerprint], *, within: timedelta, remember: bool
 ) -> dict[UUID, list[LikeOrder]]:
-    """Note who bought what, and return what was noted before of the same; two of one batch see each other in turn.
+    """What was noted before of the same; two of one batch see each other in turn. With `remember`, note who bought what.
 
     Two like orders that two workers handle at the same moment do not see each other; a person does not order that fast.
     """
@@ -155,30 +155,38 @@ async def find_like_orders(
         )
         earlier.setdefault(one.digest, []).append(one)
     ordered = sorted(set(fingerprints), key=lambda one: (one.digest, one.order_id))
-    rows = await work.connection.execute(
-        _FIND_LIKE_ORDERS,
-        {
-            "digests": [one.digest for one in ordered],
-            "order_ids": [one.order_id for one in ordered],
-            "kinds": [one.kind for one in ordered],
-            "placed": [one.placed_at for one in ordered],
-            "seconds": int(within.total_seconds()),
-            # Kept a while longer than they count: a late order may have been placed long ago.
-            "forget": work.now - within - timedelta(days=1),
-            "now": work.now,
-        },
-    )
+    values: dict[str, Any] = {
+        "digests": [one.digest for one in ordered],
+        "order_ids": [one.order_id for one in ordered],
+        "kinds": [one.kind for one in ordered],
+        "placed": [one.placed_at for one in ordered],
+        "seconds": int(within.total_seconds()),
+    }
+    if remember:
+        # Kept a while longer than they count: a late order may have been placed long ago.
+        values |= {"forget": work.now - within - timedelta(days=1), "now": work.now}
+    rows = await work.connection.execute(_NOTE_AND_FIND_LIKE_ORDERS if remember else _FIND_LIKE_ORDERS, values)
     for row in rows:
         found.setdefault(row.order_id, []).append(LikeOrder(row.like_id, row.kind, row.placed_at))
     return found
 
 
-_FIND_LIKE_ORDERS = text(
-    """
+_HERE = """
     WITH here AS (
         SELECT * FROM unnest(CAST(:digests AS text[]), CAST(:order_ids AS uuid[]), CAST(:kinds AS text[]),
                              CAST(:placed AS timestamptz[])) AS t (digest, order_id, kind, placed_at)
-    ), added AS (
+    )
+"""
+_LIKE_HERE = """
+    SELECT here.order_id, other.order_id AS like_id, other.kind, other.placed_at
+    FROM here JOIN like_order AS other USING (digest)
+    WHERE other.order_id <> here.order_id
+      AND abs(extract(epoch FROM other.placed_at - here.placed_at)) <= :seconds
+"""
+_FIND_LIKE_ORDERS = text(_HERE + _LIKE_HERE)
+_NOTE_AND_FIND_LIKE_ORDERS = text(
+    f"""
+    {_HERE}, added AS (
         INSERT INTO like_order (digest, order_id, kind, placed_at, seen_at)
         SELECT digest, order_id, kind, placed_at, :now FROM here
         ON CONFLICT DO NOTHING
@@ -186,11 +194,8 @@ _FIND_LIKE_ORDERS = text(
         DELETE FROM like_order WHERE ctid IN (
             SELECT ctid FROM like_order WHERE seen_at < :forget ORDER BY seen_at LIMIT 500 FOR UPDATE SKIP LOCKED)
     )
-    SELECT here.order_id, other.order_id AS like_id, other.kind, other.placed_at
-    FROM here JOIN like_order AS other USING (digest)
-    WHERE other.order_id <> here.order_id
-      AND abs(extract(epoch FROM other.placed_at - here.placed_at)) <= :seconds
-    """
+    {_LIKE_HERE}
+    """  # noqa: S608  constant text
 )
 
 
