@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from contracts import OrderRouted, StockAllocated, StockBackordered, StockReserved
+from contracts import Fulfilment, OrderRouted, StockAllocated, StockBackordered, StockReserved
 from inventory.domain.cancelling import child_id
 
 from .builders import a_place, a_routed, a_shipment, an_audited, no_plan
@@ -110,6 +110,16 @@ async def test_a_full_day_does_not_stop_a_forced_place(shop: Any) -> None:
     await shop.ok("POST", f"/v1/orders/{old.order_id}/place", {"place_id": "杭州仓", "reason": "加急"})
     (forced,) = await shop.harness.emitted()
     assert len((await shop.harness.receive([a_routed(forced)])).emitted) == 1
+
+
+async def test_nobody_chooses_a_place_for_a_buyer_who_comes(shop: Any) -> None:
+    """Fails if goods that a buyer collects could be sent to be collected elsewhere."""
+    await shop.stock_up({"上海店": {"茶": 5}, "杭州店": {"茶": 5}}, pick_up=True, kind="store")
+    order = an_audited(fulfilment=Fulfilment(kind="pick_up", place_id="上海店"))
+    await shop.harness.receive([order])
+    body = {"place_id": "杭州店", "reason": "缺货"}
+    answer = await shop.http.post(f"/v1/orders/{order.order_id}/place", json=body)
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (409, "place_of_buyer")
 
 
 async def test_a_person_decides_who_is_served_first(shop: Any) -> None:

@@ -12,7 +12,7 @@ from eventing import UnitOfWork
 from inventory import tables
 from inventory.api.shared import InventoryOf, RuntimeOf
 from inventory.domain.offers import Place
-from inventory.handlers.context import Inventory, local_day
+from inventory.handlers.context import PICK_UP, Inventory, local_day
 from inventory.handlers.redriving import RETRY_STUCK, redrive
 from inventory.handlers.waking import reprioritise
 from inventory.store import orders, policies, queries, requests
@@ -251,6 +251,8 @@ async def _offer(
     order = await _get_order(order_id, work)
     if place is not None and place.pool_id != order.pool_id:
         raise Problem("stock_refused", status=409, errors=[FieldError("place_id", "place_of_other_pool")])
+    if place is not None and order.kind == PICK_UP:
+        raise Problem("stock_refused", status=409, errors=[FieldError("place_id", "place_of_buyer")])
     force = None if place is None else place.place_no
     if not await redrive(inventory, [order_id], work, states=("reserved", "stuck"), force=force):
         raise Problem("order_not_held", status=409, params={"order_id": str(order_id)})

@@ -28,6 +28,10 @@ register_texts(
             "Belongs to another pool than the order is held against.",
             "该地点不属于订单锁定的库存池。",
         ),
+        "place_of_buyer": (
+            "The buyer collects this order at the place it names; no other can be chosen for it.",
+            "该订单由买家到指定地点自提，不能改由其他地点发货。",
+        ),
         "unknown_sku": ("Is not in the catalogue; see GET /v1/items.", "商品档案中没有该商品，请用 GET /v1/items 查询。"),
         "unknown_place": ("Is not a known place; see GET /v1/locations.", "不是已知地点，请用 GET /v1/locations 查询。"),
         "bundle_has_no_stock": ("Is a bundle, which has no stock of its own.", "是组合商品，自身没有库存。"),
