@@ -445,6 +445,27 @@ async def test_what_is_picked_short_parts_from_its_line_before_the_parcels(start
     assert [one.progress.stage for one in shipped] == ["shipped", "shipped"]
 
 
+async def test_one_parcel_that_arrives_does_not_hide_the_others(start: Start, an_allocated: Allocated) -> None:
+    """Fails if an order is shown as delivered while a parcel of it is under way or units lie at its place."""
+    allocated = an_allocated()
+    service = await start()
+    await connect(service, "manual")
+    await service.harness.receive([allocated])
+    key = (await the_order(service, allocated))["fulfilment_order_id"]
+    stages = []
+    async with service.caller("operator", "wms") as http:
+        for number, sku_id in enumerate((DRESS, DRESS, SOCKS)):
+            body = {"reason": "发货", "parcels": [{"lines": [line(sku_id, 1)], "waybill_no": f"7310000{number}"}]}
+            assert (await http.post(f"/v1/fulfilment-orders/{key}/shipment", json=body)).status_code == 200
+        (first, second, third) = [one.shipment_id for one in await service.harness.emitted()]
+        for shipment_id, state in ((first, "delivered"), (second, "refused"), (third, "delivered")):
+            told = {"state": state, "occurred_at": "2026-11-11T00:00:00Z", "reference": str(shipment_id)}
+            assert (await http.post(f"/v1/shipments/{shipment_id}/progress", json=told)).status_code == 200
+            (event,) = await service.harness.emitted()
+            stages.append((event.progress.stage, event.state, len(event.part.lines)))
+    assert stages == [("shipped", "delivered", 1), ("refused", "refused", 1), ("delivered", "delivered", 1)]
+
+
 async def test_a_new_receiver_is_applied_until_the_place_is_told(
     start: Start, an_allocated: Allocated, a_sealed_receiver: Sealed
 ) -> None:

@@ -112,9 +112,11 @@ def report_of_departure(shipment: Shipment, *, place: str) -> Report:
     return Report("shipped", "goods_handed_over", {"place": place})
 
 
-def report_of_state(state: State) -> Report:
-    """Until the end the order's stage stays "shipped": where the parcel is on its way is detail."""
-    return Report(state.value if state in FINISHED else "shipped", f"parcel_{state.value}")
+def report_of_state(state: State, *, more: bool = False) -> Report:
+    """Until the end the order's stage stays "shipped": where the parcel is on its way is detail. So it does while there is
+    `more` of the order under way or at its place: one parcel's arrival must not hide that."""
+    arrived = state in FINISHED and not (more and state is State.DELIVERED)
+    return Report(state.value if arrived else "shipped", f"parcel_{state.value}")
 
 
 def _closed(order: FulfilmentOrder) -> FulfilmentOrder:

@@ -86,13 +86,15 @@ async def on_stop_requested(received: Sequence[Received[StopRequested]], work: U
     events = [item.event for item in received]
     desk = await Desk.open({event.root_id: event.root_id for event in events}, work)
     known = await store.known_stop_requests(work.connection, [(event.root_id, event.request_id) for event in events])
+    new: list[tuple[StopRequest, str]] = []
     for event in events:
-        request = StopRequest(request_id=event.request_id, root_id=event.root_id, asked=units_of(event.lines))
         if (event.root_id, event.request_id) in known:
             continue  # Asked for before, under another event id: answered or about to be.
         known.add((event.root_id, event.request_id))
-        await store.add_stop_request(work.connection, request, reason=event.reason, now=work.now)
-        desk.requests.append(request)
+        request = StopRequest(request_id=event.request_id, root_id=event.root_id, asked=units_of(event.lines))
+        new.append((request, event.reason))
+    await store.add_stop_requests(work.connection, new, now=work.now)
+    desk.requests += [request for request, _ in new]
     await desk.save(policy=policy)
 
 

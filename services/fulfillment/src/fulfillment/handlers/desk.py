@@ -187,12 +187,10 @@ class Desk:
         work.add_tasks(NewTask(STOP, str(key), work.now) for key in self._to_ask())
 
     async def _answer(self) -> None:
-        for request in list(self.requests):
-            stopped = answered(request, self._claims.values())
-            if stopped is None:
-                continue
+        answers = [(one, stopped) for one in self.requests if (stopped := answered(one, self._claims.values())) is not None]
+        await store.save_answers(self.work.connection, answers, now=self.work.now)
+        for request, stopped in answers:
             self.requests.remove(request)
-            await store.save_answer(self.work.connection, request, stopped, now=self.work.now)
             tracked = self.tracked[request.root_id]
             self.work.emit([stop_answered(request, stopped, tracked, stage=self._stage(tracked))])
 

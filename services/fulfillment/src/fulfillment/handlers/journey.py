@@ -11,7 +11,7 @@ from eventing import Task, UnitOfWork
 from fulfillment import store
 from fulfillment.domain import FINISHED, Shipment, State, TrackedOrder, moves, report_of_state
 from fulfillment.handlers.departure import DELIVER
-from fulfillment.handlers.goods import goods_of, progressed
+from fulfillment.handlers.goods import Goods, goods_of, progressed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +69,16 @@ async def _move(
     reports: Mapping[UUID, tuple[State, datetime]], tracked: Mapping[UUID, TrackedOrder], work: UnitOfWork
 ) -> list[Shipment]:
     """Move shipments forward, and say so; what is there or further already stays. Return those that moved."""
-    moved: list[Shipment] = []
+    moved: list[tuple[Shipment, Goods]] = []
     for shipment, content in await store.find_shipments(work.connection, list(reports)):
         state, at = reports[shipment.shipment_id]
-        if not moves(shipment.state, state):
-            continue
-        after = replace(shipment, state=state, state_at=at)
-        moved.append(after)
-        work.emit([progressed(after, goods_of(content), report_of_state(state), tracked[shipment.order_id])])
-    await store.save_states(work.connection, moved)
-    await store.save_orders(work.connection, [tracked[shipment.order_id] for shipment in moved])
-    return moved
+        if moves(shipment.state, state):
+            moved.append((replace(shipment, state=state, state_at=at), goods_of(content)))
+    await store.save_states(work.connection, [shipment for shipment, _ in moved])
+    arrived = {shipment.order_id for shipment, goods in moved if not goods.whole and shipment.state is State.DELIVERED}
+    under_way = await store.orders_under_way(work.connection, arrived) if arrived else set()
+    for shipment, goods in moved:
+        report = report_of_state(shipment.state, more=shipment.order_id in under_way)
+        work.emit([progressed(shipment, goods, report, tracked[shipment.order_id])])
+    await store.save_orders(work.connection, [tracked[shipment.order_id] for shipment, _ in moved])
+    return [shipment for shipment, _ in moved]

@@ -22,7 +22,7 @@ class Content:
     order_json: str
     part_json: str
     left_json: str | None = None
-    """What is left of the part, where units have gone already."""
+    """What is left of the part, where units have gone already; of a parcel, its share of the part."""
 
 
 _ADD_TRACKED = text("""

@@ -54,6 +54,13 @@ _FIND_SHIPMENTS = text("""
     FROM shipment AS s JOIN fulfilment_content AS c USING (fulfilment_order_id)
     WHERE s.shipment_id = ANY(CAST(:ids AS uuid[]))
 """)
+_ORDERS_UNDER_WAY = text("""
+    SELECT order_id FROM shipment
+    WHERE order_id = ANY(CAST(:orders AS uuid[])) AND state NOT IN ('delivered', 'refused', 'lost')
+    UNION
+    SELECT order_id FROM fulfilment_order
+    WHERE order_id = ANY(CAST(:orders AS uuid[])) AND status <> 'cancelled' AND status <> 'closed'
+""")
 _LOCK_WAYBILL = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _TAKEN_WAYBILLS = text("""
     SELECT s.carrier, s.waybill_no FROM shipment AS s
@@ -83,9 +90,18 @@ async def add_shipments(
 
 
 async def find_shipments(connection: AsyncConnection, ids: Sequence[UUID]) -> list[tuple[Shipment, Content]]:
-    """Shipments with what their events carry. The caller holds the roots' locks."""
+    """Shipments with what their events carry: of one parcel among others, its part is the `left_json`. The caller holds the
+    roots' locks."""
     rows = await connection.execute(_FIND_SHIPMENTS, {"ids": ids})
-    return [(shipment_of(row), Content(order_json=row.order_json, part_json=row.part_json or row.whole_json)) for row in rows]
+    return [
+        (shipment_of(row), Content(order_json=row.order_json, part_json=row.whole_json, left_json=row.part_json))
+        for row in rows
+    ]
+
+
+async def orders_under_way(connection: AsyncConnection, orders: Iterable[UUID]) -> set[UUID]:
+    """Those of which a parcel is still under way, or something at its place."""
+    return set(await connection.scalars(_ORDERS_UNDER_WAY, {"orders": list(orders)}))
 
 
 async def ids_of_shipments(

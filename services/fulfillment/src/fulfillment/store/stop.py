@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fulfillment.domain import Claim, Key, Return, StopRequest, Units
 from fulfillment.tables import allocation_return, stop_claim, stop_request
+
+_SAVE_ANSWERS = text("""
+    UPDATE stop_request AS r SET stopped = CAST(n.stopped AS jsonb), answered_at = :now
+    FROM unnest(CAST(:roots AS uuid[]), CAST(:requests AS uuid[]), CAST(:stopped AS text[])) AS n (root_id, request_id, stopped)
+    WHERE r.root_id = n.root_id AND r.request_id = n.request_id
+""")
 
 
 def units_json(units: Units) -> list[list[str | int]]:
@@ -68,16 +75,23 @@ async def claims_of(connection: AsyncConnection, fulfilment_order_id: UUID) -> l
     return [claim_of(row) for row in rows]
 
 
-async def add_stop_request(connection: AsyncConnection, request: StopRequest, *, reason: str, now: datetime) -> None:
-    await connection.execute(
-        insert(stop_request).values(
-            root_id=request.root_id,
-            request_id=request.request_id,
-            reason=reason,
-            asked=units_json(request.asked),
-            asked_at=now,
+async def add_stop_requests(connection: AsyncConnection, requests: Sequence[tuple[StopRequest, str]], *, now: datetime) -> None:
+    """**Shapes**: each with its reason."""
+    if requests:
+        await connection.execute(
+            insert(stop_request).values(
+                [
+                    {
+                        "root_id": request.root_id,
+                        "request_id": request.request_id,
+                        "reason": reason,
+                        "asked": units_json(request.asked),
+                        "asked_at": now,
+                    }
+                    for request, reason in requests
+                ]
+            )
         )
-    )
 
 
 async def save_claims(connection: AsyncConnection, claims: Sequence[Claim], roots: Mapping[UUID, UUID]) -> None:
@@ -108,12 +122,18 @@ async def save_claims(connection: AsyncConnection, claims: Sequence[Claim], root
     )
 
 
-async def save_answer(connection: AsyncConnection, request: StopRequest, stopped: Units, *, now: datetime) -> None:
-    await connection.execute(
-        update(stop_request)
-        .where(stop_request.c.root_id == request.root_id, stop_request.c.request_id == request.request_id)
-        .values(stopped=units_json(stopped), answered_at=now)
-    )
+async def save_answers(connection: AsyncConnection, answers: Sequence[tuple[StopRequest, Units]], *, now: datetime) -> None:
+    """**Shapes**: each request with what was stopped."""
+    if answers:
+        await connection.execute(
+            _SAVE_ANSWERS,
+            {
+                "roots": [request.root_id for request, _ in answers],
+                "requests": [request.request_id for request, _ in answers],
+                "stopped": [json.dumps(units_json(stopped)) for _, stopped in answers],
+                "now": now,
+            },
+        )
 
 
 async def add_allocation_returns(connection: AsyncConnection, returns: Sequence[Return], *, now: datetime) -> None:
