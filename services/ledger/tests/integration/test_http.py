@@ -1,5 +1,6 @@
 """The books over HTTP: vouchers, trial balance, profit, chain, set-up; what is refused, and to whom."""
 
+import threading
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventing.testing import Harness
+from ledger.api import books as ledger_books
+from ledger.domain.chain import Break, Verifier
 from ledger.handlers import Folder
 from webapi.routing import routes_without_role
 from webapi.testing import as_caller
@@ -236,6 +239,24 @@ async def test_a_long_chain_is_checked_over_several_calls(harness: Harness, http
         query["next"] = answer["next"]
     assert (checked, links) == (60, 20)
     assert calls > 1
+
+
+async def test_a_check_of_the_chain_leaves_room_for_others(
+    harness: Harness, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when hashes are computed on the loop: one call would hold up every batch of its process for seconds."""
+    await harness.receive(Story().all)
+    threads = set()
+
+    class Watched(Verifier):
+        def check_link(self, *given: Any) -> Break | None:
+            threads.add(threading.get_ident())
+            return super().check_link(*given)
+
+    monkeypatch.setattr(ledger_books, "Verifier", Watched)
+    assert (await get(http, "/v1/chain/verify"))["holds"] is True
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_what_comes_after_the_close_is_posted_to_the_open_period(harness: Harness, http: httpx.AsyncClient) -> None:

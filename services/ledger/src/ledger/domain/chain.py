@@ -123,6 +123,14 @@ class Verifier:
         self.vouchers = last.last_number if last else 0
         self._previous = last.hash if last else GENESIS
 
+    def check_links(self, links: Iterable[Link], vouchers: Sequence[Numbered]) -> Break | None:
+        """Several links in their order, with the vouchers of all of them; the first that does not hold."""
+        for link in links:
+            members = [one for one in vouchers if link.first_number <= one.number <= link.last_number]
+            if (found := self.check_link(link, members)) is not None:
+                return found
+        return None
+
     def check_link(self, link: Link, vouchers: Sequence[Numbered]) -> Break | None:
         if link.link_no != self.links + 1 or link.first_number != self.vouchers + 1:
             return Break("link_missing", self.links + 1)
