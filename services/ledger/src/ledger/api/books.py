@@ -218,7 +218,7 @@ async def verify_chain(
                 links := await reports.get_links(work.connection, book, chain, after=verifier.links, limit=_LINKS_AT_ONCE)
             ):
                 first = verifier.vouchers + 1
-                links = _first_of(links, last=first + _VOUCHERS_AT_ONCE)
+                links = _first_of(links, last=verifier.vouchers + min(_VOUCHERS_AT_ONCE, vouchers - seen.vouchers_checked))
                 numbered = await reports.get_numbered(work.connection, book, chain, first=first, last=links[-1].last_number)
                 before = verifier.links, verifier.vouchers
                 found = await asyncio.to_thread(verifier.check_links, links, numbered)
