@@ -15,28 +15,36 @@ from aiokafka.structs import ConsumerRecord
 from contracts.topics import TOPICS
 from tools.stack import Stack
 from tools.topics import configs
+from tools.waiting import until
 
+CLOCK, BROKERS_CLOCK = "message.timestamp.type", "LogAppendTime"
+HELD_SECONDS = 15.0
 STALL_SECONDS = 60.0
 """When nothing has come for so long, the system is not slow, it stands."""
 
 
 async def stamp_by_broker(stack: Stack, topics: Iterable[str]) -> None:
     """Let the broker stamp a topic's records when it appends them: the writer's clock says only when it meant to send."""
+    names = {f"{stack.topic_prefix}{name}": TOPICS[name] for name in topics}
     admin = AIOKafkaAdminClient(bootstrap_servers=stack.bootstrap_servers)
     await admin.start()
     try:
-        resources = [
-            ConfigResource(
-                ConfigResourceType.TOPIC,
-                f"{stack.topic_prefix}{name}",
-                configs=configs(TOPICS[name]) | {"message.timestamp.type": "LogAppendTime"},
-            )
-            for name in topics
+        wanted = [
+            ConfigResource(ConfigResourceType.TOPIC, name, configs=configs(topic) | {CLOCK: BROKERS_CLOCK})
+            for name, topic in names.items()
         ]
-        for response in await admin.alter_configs(resources):
+        for response in await admin.alter_configs(wanted):
             for code, message, *_ in response.resources:
                 if code:
                     raise RuntimeError(f"the broker will not stamp records itself: {message}")
+
+        async def shown() -> bool:
+            found = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+            entries = [entry for response in found for resource in response.resources for entry in resource[4]]
+            return bool(sum(entry[:2] == (CLOCK, BROKERS_CLOCK) for entry in entries) == len(names))
+
+        # It answers before it holds to it.
+        await until(shown, seconds=HELD_SECONDS, what="the broker stamps records itself")
     finally:
         await admin.close()
 
