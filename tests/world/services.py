@@ -1,0 +1,265 @@
+"""The six services as their `app.py` composes them, on a bus, a clock and ids of a test's own."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import audit.app
+import audit.settings
+import fulfillment.app
+import fulfillment.clients
+import fulfillment.settings
+import ingest.api
+import ingest.app
+import ingest.handlers
+import ingest.settings
+import inventory.app
+import inventory.handlers.context
+import inventory.levels
+import inventory.settings
+import inventory.store.levels
+import ledger.app
+import ledger.handlers
+import ledger.settings
+import router.app
+import router.handlers
+import router.settings
+from eventing import Call, NewTask, Runtime, RuntimeSettings, database
+from eventing.broker import TopicPartition
+from eventing.testing import FakeBus, FakeClock, Harness, SeededIds
+
+KEY = base64.b64encode(bytes(32)).decode()
+WMS_SECRET = "a-secret-of-the-demo-wms"
+ORDER_PARTITIONS = 4
+_UNUSED_URL = "postgresql://unused"
+
+Factory = Callable[..., Runtime]
+Compose = Callable[[AsyncEngine], tuple[FastAPI, Callable[[], Factory]]]
+
+# Leases go by the database's clock: by the time a new process looks, those of a dead one have run out.
+_EXPIRE_LEASES = text("UPDATE task SET lease_until = now() - interval '1 s' WHERE lease_until IS NOT NULL")
+
+
+class PowerCut(BaseException):
+    """A process that dies here and now: nothing may catch it, as nothing catches SIGKILL."""
+
+
+@dataclass(slots=True)
+class Mains:
+    """Stands in for the crash points of a runtime: cuts the power at the chosen passing of a point."""
+
+    point: str = ""
+    passings: int = 0
+    """How many passings of the point are survived."""
+
+    def reach(self, point: str) -> None:
+        if point != self.point:
+            return
+        if self.passings == 0:
+            self.point = ""
+            raise PowerCut(point)
+        self.passings -= 1
+
+
+@dataclass(slots=True)
+class Service:
+    """One service: its database, its API, and the process that runs now."""
+
+    name: str
+    engine: AsyncEngine
+    app: FastAPI
+    bus: FakeBus
+    clock: FakeClock
+    ids: SeededIds
+    _start: Callable[[], Factory]
+    mains: Mains = field(default_factory=Mains)
+    positions: dict[tuple[str, TopicPartition], int] = field(default_factory=dict)
+    """The next offset by consumer; "" is what reads the compacted topics."""
+    harness: Harness = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.boot()
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.harness.runtime
+
+    def boot(self) -> None:
+        """A new process on the same database: whatever the old one had in memory is gone."""
+        self.mains.point = ""
+        self.harness = Harness(self._start(), clock=self.clock, ids=self.ids, bus=self.bus)
+        runtime = self.app.state.runtime = self.harness.runtime
+        object.__setattr__(runtime._tools, "crash", self.mains)
+        for worker in runtime.task_workers.values():
+            if isinstance(worker._handler, Call):
+                worker._handler = replace(worker._handler, concurrency=1)  # Calls at once would end in any order.
+
+    async def reboot(self) -> None:
+        """After a death: the leases of the dead run out first."""
+        self.boot()
+        async with database.begin(self.engine) as connection:
+            await connection.execute(_EXPIRE_LEASES)
+
+    async def add_first_tasks(self) -> None:
+        """What the service's lifespan schedules when it starts."""
+        add = _FIRST_TASKS.get(self.name)
+        if add is not None:
+            async with self.runtime.work() as work:
+                add(work)
+
+    def topics(self, consumer: str) -> tuple[str, ...]:
+        """The topics of a consumer, or of the reader of compacted ones."""
+        if consumer:
+            return tuple(self.runtime.processors[consumer].consumer.topics)
+        return self.runtime.compacted.topics if self.runtime.compacted is not None else ()
+
+    def consumers(self) -> list[str]:
+        return [*(("",) if self.runtime.compacted is not None else ()), *self.runtime.processors]
+
+    def behind(self, consumer: str) -> dict[TopicPartition, int]:
+        """How many records a consumer has not read, by partition, where there are some."""
+        return {
+            where: left
+            for topic in self.topics(consumer)
+            for where in self.bus.partitions(topic)
+            if (left := len(self.bus._logs[where]) - self.positions.get((consumer, where), 0))
+        }
+
+    async def flush_levels(self, *, swept: bool = False) -> int:
+        """What inventory's own loop does every 300 ms, and with `swept` every five minutes."""
+        levels = self.app.state.inventory.levels
+        if swept:
+            async with self.runtime.work() as work:
+                levels.mark(await inventory.store.levels.find_unsent_levels(work))
+        if not len(levels):
+            return 0
+        async with self.runtime.work() as work:
+            return await inventory.levels.flush_levels(levels, work, limit=1000)
+
+
+def start(
+    name: str, engine: AsyncEngine, *, bus: FakeBus, clock: FakeClock, ids: SeededIds, wms: httpx.AsyncBaseTransport | None
+) -> Service:
+    """Compose one service; `wms` answers as the WMS of places with the http connector."""
+    compose = partial(_fulfillment, wms=wms) if name == "fulfillment" else _COMPOSE[name]
+    app, process = compose(engine)
+    return Service(name, engine, app, bus, clock, ids, process)
+
+
+def _runtime_settings() -> RuntimeSettings:
+    return RuntimeSettings(order_partitions=ORDER_PARTITIONS)
+
+
+def _ingest(engine: AsyncEngine) -> tuple[FastAPI, Callable[[], Factory]]:
+    settings = ingest.settings.Settings(database_url=_UNUSED_URL, receiver_kek=KEY, token_key=KEY, seal_key=KEY)
+    app = ingest.app.build(settings, "all")
+
+    def process() -> Factory:
+        app.state.tokens = ingest.app.make_tokens(settings)
+        app.state.gateway = ingest.app.make_gateway(settings, app.state.tokens)
+        app.state.backlog = ingest.api.Backlog()
+        return partial(
+            ingest.app.make_runtime,
+            engine,
+            runtime_settings=_runtime_settings(),
+            settings=settings,
+            gateway=app.state.gateway,
+        )
+
+    return app, process
+
+
+def _audit(engine: AsyncEngine) -> tuple[FastAPI, Callable[[], Factory]]:
+    settings = audit.settings.Settings(database_url=_UNUSED_URL, seal_key=KEY)
+    return audit.app.build(settings, "all"), lambda: partial(audit.app.make_runtime, engine, settings=_runtime_settings())
+
+
+def _inventory(engine: AsyncEngine) -> tuple[FastAPI, Callable[[], Factory]]:
+    settings = inventory.settings.Settings(database_url=_UNUSED_URL, seal_key=KEY)
+    app = inventory.app.build(settings, "all")
+
+    def process() -> Factory:
+        app.state.inventory = inventory.handlers.context.Inventory(settings)
+        return partial(inventory.app.make_runtime, engine, settings=_runtime_settings(), inventory=app.state.inventory)
+
+    return app, process
+
+
+def _router(engine: AsyncEngine) -> tuple[FastAPI, Callable[[], Factory]]:
+    settings = router.settings.Settings(database_url=_UNUSED_URL, seal_key=KEY)
+    app = router.app.build(settings, "all")
+
+    def process() -> Factory:
+        app.state.routing = router.handlers.Routing()
+        return partial(
+            router.app.make_runtime,
+            engine,
+            settings=_runtime_settings(),
+            routing=app.state.routing,
+            decision_days=settings.decision_days,
+        )
+
+    return app, process
+
+
+def _fulfillment(engine: AsyncEngine, *, wms: httpx.AsyncBaseTransport | None = None) -> tuple[FastAPI, Callable[[], Factory]]:
+    settings = fulfillment.settings.Settings(
+        database_url=_UNUSED_URL,
+        receiver_kek=KEY,
+        seal_key=KEY,
+        delivery_seconds=60,
+        order_partitions=ORDER_PARTITIONS,
+        wms_secrets={"demo": WMS_SECRET},
+    )
+    app = fulfillment.app.build(settings, "all")
+
+    def process() -> Factory:
+        client = fulfillment.clients.Wms(settings.wms_keys(), transport=wms)
+        return partial(fulfillment.app.build_runtime, settings, engine=engine, wms=client)
+
+    return app, process
+
+
+def _ledger(engine: AsyncEngine) -> tuple[FastAPI, Callable[[], Factory]]:
+    settings = ledger.settings.Settings(database_url=_UNUSED_URL, seal_key=KEY)
+    app = ledger.app.build(settings, "all")
+
+    def process() -> Factory:
+        return partial(
+            ledger.app.make_runtime,
+            engine,
+            settings=_runtime_settings(),
+            bookkeeper=ledger.handlers.Bookkeeper(settings.book),
+            folder=_folder(settings),
+        )
+
+    return app, process
+
+
+def _folder(settings: ledger.settings.Settings) -> ledger.handlers.Folder:
+    return ledger.handlers.Folder(settings.book, every_seconds=settings.fold_seconds, rows=settings.fold_rows)
+
+
+_COMPOSE: Mapping[str, Compose] = {
+    "ingest": _ingest,
+    "audit": _audit,
+    "inventory": _inventory,
+    "router": _router,
+    "fulfillment": _fulfillment,
+    "ledger": _ledger,
+}
+_FIRST_TASKS: Mapping[str, Callable[[Any], None]] = {
+    "ingest": lambda work: work.add_tasks([NewTask(ingest.handlers.SWEEP, "idempotency_key", work.now)]),
+    "router": lambda work: work.add_tasks([NewTask(router.handlers.PURGE, "all", work.now)]),
+    "fulfillment": lambda work: work.add_tasks([NewTask(fulfillment.app.SWEEP_IDEMPOTENCY, "all", work.now)]),
+    "ledger": lambda work: _folder(ledger.settings.Settings(database_url=_UNUSED_URL, seal_key=KEY)).schedule(work),
+}
