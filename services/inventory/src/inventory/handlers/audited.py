@@ -146,7 +146,8 @@ def split_by_shortage(row: OrderRow, document: OrderAudited, outcome: Split) -> 
         order_id = child_id(row.order_id, row.children + number)
         child = child_row(row, order_id, state, units_by_sku(lines), step=1, attempt=1)
         children.append((child, child_of(row, order_id, document, lines, freight=number == 1)))
-    row.state, row.units_left, row.children = "split", 0, row.children + 2
+    # Its children replace it in the first that is told of them: there is no step of its own for the book to see.
+    row.state, row.units_left, row.children, row.step = "split", 0, row.children + 2, 0
     return children[0], children[1]
 
 
