@@ -399,6 +399,16 @@ async def test_lists_come_as_csv_and_no_cell_is_a_formula(harness: Harness, http
     lines = answer.text.removeprefix("\ufeff").splitlines()
     assert len(lines) == 1 + 4
     assert ",'=1+1," in lines[1]
+    unknown = Story().returned(1, (0, 1, "soiled"))
+    await harness.receive([unknown])
+    for path, head in {
+        "/v1/trial-balance": "account,account_name,english,type,direction,currency,opening_minor",
+        "/v1/periods": "period,state,vouchers",
+        "/v1/flags": "flag_id,code,text,params,event_id",
+    }.items():
+        table = await http.get(path, params={"format": "csv"})
+        assert table.text.removeprefix("\ufeff").splitlines()[0].startswith(head)
+        assert table.headers["content-type"] == "text/csv; charset=utf-8"
     accepted = await http.get("/v1/profit", params={"by": "shop"}, headers={"Accept": "text/csv"})
     assert accepted.text.splitlines()[0].startswith("\ufeffkey,currency,recognised.quantity")
 

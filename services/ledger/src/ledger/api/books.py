@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts import text_of
 from contracts.envelope import Code, Id
 from ledger import tables
-from ledger.api.export import Format, csv_response, wants_csv
+from ledger.api.export import CSV, Format, csv_page, wants_csv
 from ledger.api.setup import AccountCode, Period, book_of, runtime_of
 from ledger.domain.chain import Link, Posting, Verifier
 from ledger.domain.posting import REVERSAL
@@ -130,7 +130,7 @@ async def list_vouchers(
         key=lambda row: (row.period, row.word, row.number),
         item=lambda row: _voucher_view(row, postings[row.voucher_id], chart, reversals.get(row.voucher_id)),
     )
-    return csv_response(page, rows_in="entries") if wants_csv(request, wanted.format) else page
+    return csv_page(page, rows_in="entries") if wants_csv(request, wanted.format) else page
 
 
 @router.get("/vouchers/{voucher_id}", tags=["vouchers"], summary="One voucher")
@@ -254,21 +254,28 @@ class FlagView(BaseModel):
 _FLAGS = Keyset("flags", (tables.posting_flag.c.flagged_at, datetime), (tables.posting_flag.c.flag_id, UUID), descending=True)
 
 
-@router.get("/flags", tags=["vouchers"], summary="What was posted, or not, in a way that a person should look at")
+@router.get(
+    "/flags",
+    tags=["vouchers"],
+    summary="What was posted, or not, in a way that a person should look at",
+    response_model=Page[FlagView],
+)
 async def list_flags(
     request: Request,
     paging: Paging,
     principal: Viewer,
     code: Annotated[str | None, Query(max_length=40, description="content_changed | cost_unknown | unknown_value")] = None,
     order_id: UUID | None = None,
-) -> Page[FlagView]:
+    format: Annotated[Format | None, Query(description=CSV)] = None,  # noqa: A002  the parameter's public name
+) -> Page[FlagView] | Response:
     after = _FLAGS.after(_FLAGS.decode(paging.next))
     async with runtime_of(request).work() as work:
         rows = await reports.find_flags(
             work.connection, code=code, order_id=order_id, after=after, order_by=_FLAGS.order_by, limit=paging.limit + 1
         )
     language = language_of(request)
-    return _FLAGS.page(rows, paging, key=lambda row: (row.flagged_at, row.flag_id), item=lambda row: _flag_view(row, language))
+    page = _FLAGS.page(rows, paging, key=lambda row: (row.flagged_at, row.flag_id), item=lambda row: _flag_view(row, language))
+    return csv_page(page) if wants_csv(request, format) else page
 
 
 def _flag_view(row: Row[Any], language: Language) -> FlagView:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy import Row, column
 
 from contracts.envelope import Code, Id
-from ledger.api.export import Format, csv_response, wants_csv
+from ledger.api.export import CSV, Format, csv_page, csv_response, wants_csv
 from ledger.api.setup import Period, book_of, runtime_of
 from ledger.domain.period import local_date, period_of
 from ledger.store import reports
@@ -56,7 +56,12 @@ class TrialBalanceView(BaseModel):
     totals: list[TotalsView]
 
 
-@router.get("/trial-balance", tags=["reports"], summary="Opening, movement and closing of every account")
+@router.get(
+    "/trial-balance",
+    tags=["reports"],
+    summary="Opening, movement and closing of every account",
+    response_model=TrialBalanceView,
+)
 async def get_trial_balance(
     request: Request,
     principal: Viewer,
@@ -65,7 +70,8 @@ async def get_trial_balance(
     level: Annotated[
         int | None, Query(ge=1, le=5, description="1: 1122 with all below it; 2: 1122.01 …; all leaves else.")
     ] = None,
-) -> TrialBalanceView:
+    format: Annotated[Format | None, Query(description=CSV)] = None,  # noqa: A002  the parameter's public name
+) -> TrialBalanceView | Response:
     """Without either, everything ever posted. What is posted is in it at once."""
     if period and as_of and period_of(as_of) != period:
         raise Problem("invalid_request", status=422, errors=[FieldError("as_of", "as_of_outside_period")])
@@ -73,13 +79,14 @@ async def get_trial_balance(
         rows = await reports.get_trial_balance(work.connection, book_of(request), period=period, as_of=as_of)
         chart = await setup_store.get_chart(work.connection)
     shown = _summed(rows, level) if level else rows
-    return TrialBalanceView(
+    balance = TrialBalanceView(
         book=book_of(request),
         period=period or (period_of(as_of) if as_of else None),
         as_of=as_of,
         accounts=[_balance_view(row, chart) for row in shown],
         totals=_totals(shown),
     )
+    return csv_response(balance.accounts) if wants_csv(request, format) else balance
 
 
 _SUMS = ("opening_minor", "debit_minor", "credit_minor", "closing_minor")
@@ -176,7 +183,7 @@ class ProfitQuery(BaseModel):
     shop_id: Id | None = None
     sku_id: Id | None = None
     order_id: UUID | None = None
-    format: Annotated[Format | None, Query(description="`csv`, or the header `Accept: text/csv`.")] = None
+    format: Annotated[Format | None, Query(description=CSV)] = None
 
 
 _PROFIT = Keyset("profit", (column("key"), str), (column("currency"), str))
@@ -203,7 +210,7 @@ async def get_profit(
             work.connection, wanted.by, filters, after=(after[0], after[1]) if after else None, limit=paging.limit + 1
         )
     page = _PROFIT.page(rows, paging, key=lambda row: (row.key, row.currency), item=_profit_view)
-    return csv_response(page) if wants_csv(request, wanted.format) else page
+    return csv_page(page) if wants_csv(request, wanted.format) else page
 
 
 def _profit_view(row: Row[Any]) -> ProfitView:
@@ -250,7 +257,7 @@ class OwedView(BaseModel):
 class OwedQuery(BaseModel):
     by: Literal["channel", "shop", "account"] = "channel"
     as_of: Annotated[date | None, Query(description="At the end of this day, in China; today where there is none.")] = None
-    format: Annotated[Format | None, Query(description="`csv`, or the header `Accept: text/csv`.")] = None
+    format: Annotated[Format | None, Query(description=CSV)] = None
 
 
 _OWED = Keyset("receivables", (column("key"), str), (column("currency"), str))
@@ -277,4 +284,4 @@ async def get_receivables(
             limit=paging.limit + 1,
         )
     page = _OWED.page(rows, paging, key=lambda row: (row.key, row.currency), item=lambda row: OwedView(**row._asdict()))
-    return csv_response(page) if wants_csv(request, wanted.format) else page
+    return csv_page(page) if wants_csv(request, wanted.format) else page

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from fastapi import Path, Request
+from fastapi import Path, Query, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from eventing import Runtime, UnitOfWork
 from ledger import tables
+from ledger.api.export import CSV, Format, csv_response, wants_csv
 from ledger.domain.period import local_date, period_of
 from ledger.domain.policy import Policy
 from ledger.domain.template import COLLECTIONS, KNOWN_TERMS, Template, TemplateLine, faults_of
@@ -313,10 +314,15 @@ class PeriodsView(BaseModel):
 PeriodCode = Annotated[str, Path(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$", description="A month in China, `2026-11`.")]
 
 
-@router.get("/periods", tags=["periods"], summary="Periods with vouchers, or closed, newest first")
-async def list_periods(request: Request, principal: Viewer) -> PeriodsView:
+@router.get("/periods", tags=["periods"], summary="Periods with vouchers, or closed, newest first", response_model=PeriodsView)
+async def list_periods(
+    request: Request,
+    principal: Viewer,
+    format: Annotated[Format | None, Query(description=CSV)] = None,  # noqa: A002  the parameter's public name
+) -> PeriodsView | Response:
     async with runtime_of(request).work() as work:
-        return await _periods_view(work, book_of(request))
+        periods = await _periods_view(work, book_of(request))
+    return csv_response(periods.items) if wants_csv(request, format) else periods
 
 
 @router.post("/periods/{period}/close", tags=["periods"], summary="Close a period and all before it")
