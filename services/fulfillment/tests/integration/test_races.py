@@ -55,19 +55,21 @@ async def test_stops_and_shipments_of_two_workers_share_out_every_unit(start: St
         }
         await call_back(workers[number % 2], body)
 
-    one, other, *_ = await asyncio.gather(
-        workers[0].harness.receive(stops),
-        workers[1].harness.receive(stops[::-1]),
-        *(leaves(number, order) for number, order in enumerate(orders)),
-    )
-    assert [one.parked, other.parked] == [[], []]
+    events: list[Any] = []
+    for number, order in enumerate(orders):
+        mine = [stop for stop in stops if stop.root_id == order.order_id]
+        one, other, _ = await asyncio.gather(
+            workers[0].harness.receive(mine), workers[1].harness.receive(mine[::-1]), leaves(number, order)
+        )
+        assert [one.parked, other.parked] == [[], []]
+        events += [*one.emitted, *other.emitted]
     for _ in range(4):
         await asyncio.gather(*(worker.harness.run_due_tasks("stop") for worker in workers))
     for order in orders:  # What nobody stopped leaves now: no stop is open any more.
         rest = {"event_id": str(order.order_id), "fulfilment_order_id": str(places[order.order_id]), "kind": "shipped"}
         await call_back(workers[0], rest | {"parcels": [{}]})
-    told = [await worker.harness.emitted() for worker in workers]
-    events = [event for some in (one.emitted, other.emitted, *told) for event in some]
+    for worker in workers:
+        events += await worker.harness.emitted()
     answered = Counter(event.request_id for event in events if isinstance(event, StopAnswered))
     assert answered == Counter(stop.request_id for stop in stops)
     gone: Counter[tuple[UUID, str]] = Counter()
