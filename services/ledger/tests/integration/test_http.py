@@ -94,6 +94,11 @@ async def test_the_trial_balance_is_the_same_before_and_after_folding(harness: H
     """Fails when folding loses or doubles a delta, or a report reads only one of the two."""
     await harness.receive([event for at in ("2026-10-23T00:00:00Z", "2026-11-02T00:00:00Z") for event in Story(at=at).all])
     queries = [{}, {"period": "2026-11"}, {"period": "2026-10"}, {"as_of": "2026-10-23"}, {"as_of": "2026-11-01"}]
+    for day, month in (("2026-10-31", "2026-10"), ("2026-11-24", "2026-11"), ("9999-12-31", "9999-12")):
+        last, whole = [
+            (await get(http, "/v1/trial-balance", **query))["accounts"] for query in ({"as_of": day}, {"period": month})
+        ]
+        assert last == whole
     before = [await get(http, "/v1/trial-balance", **query) for query in queries]
     await fold(harness)
     assert [await get(http, "/v1/trial-balance", **query) for query in queries] == before

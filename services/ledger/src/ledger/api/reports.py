@@ -76,7 +76,9 @@ async def get_trial_balance(
     if period and as_of and period_of(as_of) != period:
         raise Problem("invalid_request", status=422, errors=[FieldError("as_of", "as_of_outside_period")])
     async with runtime_of(request).work() as work:
-        rows = await reports.get_trial_balance(work.connection, book_of(request), period=period, as_of=as_of)
+        rows = await reports.get_trial_balance(
+            work.connection, book_of(request), period=period, as_of=as_of, today=local_date(work.now)
+        )
         chart = await setup_store.get_chart(work.connection)
     shown = _summed(rows, level) if level else rows
     balance = TrialBalanceView(

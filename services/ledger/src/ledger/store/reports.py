@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -304,14 +304,19 @@ async def get_owed(
 
 
 async def get_trial_balance(
-    connection: AsyncConnection, book: str, *, period: str | None, as_of: date | None
+    connection: AsyncConnection, book: str, *, period: str | None, as_of: date | None, today: date
 ) -> list[dict[str, Any]]:
-    """Per account and currency what there was before `period`, what moved in it (up to `as_of`), and what is there then."""
-    part_period = period_of(as_of) if as_of else ""
-    last_whole = f"{part_period[:5]}{int(part_period[5:]) - 1:02d}" if as_of else period or "9999-99"
+    """Per account and currency what there was before `period`, what moved in it (up to `as_of`), and what is there then.
+
+    Up to today, or to a month's last day, is a whole period: its vouchers, millions perhaps, need not be read.
+    """
+    month = period_of(as_of) if as_of else ""
+    last_whole, part_period = period or month or "9999-99", ""
+    if as_of is not None and as_of < today and period_of(as_of + timedelta(days=1)) == month:
+        last_whole, part_period = f"{month[:5]}{int(month[5:]) - 1:02d}", month
     parameters = {
         "book": book,
-        "period": period or part_period,
+        "period": period or month,
         "last_whole": last_whole,
         "part_period": part_period,
         "as_of": as_of,
