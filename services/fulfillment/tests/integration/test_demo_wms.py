@@ -20,7 +20,7 @@ from .test_places import DRESS, SECRET, a_place, a_stop
 pytestmark = pytest.mark.postgres
 Start = Callable[..., Awaitable[Any]]
 Allocated = Callable[..., StockAllocated]
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 30.0
 
 
 class Late(httpx.AsyncBaseTransport):
@@ -77,7 +77,7 @@ async def test_orders_leave_the_demo_wms_short_and_in_parcels(start: Start, an_a
 @pytest.mark.parametrize("pending_stops", [False, True])
 async def test_a_stop_reaches_the_demo_wms(start: Start, an_allocated: Allocated, pending_stops: bool) -> None:
     """Fails if stopped units leave, or the answer is lost on either way."""
-    service, wms = await both(start, pick_seconds=0.3, ship_seconds=0.01, pending_stops=pending_stops)
+    service, wms = await both(start, pick_seconds=2.0, ship_seconds=0.01, pending_stops=pending_stops)
     allocated = an_allocated()
     await service.harness.receive([allocated])
     await service.harness.run_due_tasks("instruct")
