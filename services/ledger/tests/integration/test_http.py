@@ -178,6 +178,19 @@ async def test_profit_of_a_month_ends_its_estimate_where_the_delivery_is_recogni
     assert november[0]["recognised"]["freight_minor"] == 1350
 
 
+async def test_a_parcel_recognised_in_two_months_brings_its_freight_in_the_first(
+    harness: Harness, http: httpx.AsyncClient
+) -> None:
+    """Fails when each month that sees some of a parcel counts its freight."""
+    story, later = Story(at="2026-10-31T00:00:00Z"), Story(at="2026-11-03T00:00:00Z")
+    delivered = story.delivered.model_copy(update={"occurred_at": later.delivered.occurred_at})
+    await harness.receive([story.received, story.shipped, story.confirmed(1, (1, "DRESS01-RED-M", 2))])
+    await harness.receive([delivered])
+    months = [{"to": "2026-10-31"}, {"from": "2026-11-01"}, {}]
+    told = [(await get(http, "/v1/profit", **month))["items"][0]["recognised"] for month in months]
+    assert [(one["quantity"], one["freight_minor"]) for one in told] == [(2, 1350), (1, 0), (3, 1350)]
+
+
 async def test_profit_is_paged_and_filtered(harness: Harness, http: httpx.AsyncClient) -> None:
     stories = [Story(channel=channel) for channel in ("jd", "pdd", "taobao")]
     await harness.receive([event for story in stories for event in story.all])

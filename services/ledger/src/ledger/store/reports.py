@@ -56,25 +56,29 @@ _KEYS = {
 
 # Every fact carries the day its order was paid, so an estimate ends where the same money is recognised, without a join: what
 # was paid less what was recognised and refunded is still to come. Only the carrier's freight needs its parcel, whose delivery
-# does not know it; it is looked up by the parcel's order. All starts from the two indexes of days.
+# does not know it; it is looked up by the parcel's order, and counts on the first day on which any of the parcel is recognised:
+# a carrier delivers once, so only what a receipt recognised has to be asked for earlier days. All starts from the two indexes
+# of days.
 _PROFIT = """
     WITH recognised AS (
-        SELECT DISTINCT order_id, shipment_id FROM profit_fact
+        SELECT order_id, shipment_id, min(occurred_on) AS occurred_on, bool_or(phase = 'recognised') AS is_in_pieces
+        FROM profit_fact
         WHERE phase IN {recognising} AND phase IN ('delivered', 'recognised') AND occurred_on BETWEEN :from_day AND :to_day
+          AND quantity > 0
+        GROUP BY order_id, shipment_id
     ), freight AS (
-        SELECT f.channel, f.shop_id, f.sku_id, f.order_id, f.currency, f.freight_minor, f.paid_on, first.occurred_on
+        SELECT f.channel, f.shop_id, f.sku_id, f.order_id, f.currency, f.freight_minor, f.paid_on, r.occurred_on
         FROM recognised AS r
         JOIN voucher AS v ON v.order_id = r.order_id
         JOIN profit_fact AS f ON f.voucher_id = v.voucher_id AND f.shipment_id = r.shipment_id AND f.phase = 'shipped'
-        CROSS JOIN LATERAL (
-            SELECT min(day.occurred_on) AS occurred_on FROM (
-                SELECT d.occurred_on FROM voucher AS w JOIN profit_fact AS d USING (voucher_id)
-                WHERE w.order_id = r.order_id AND d.shipment_id = r.shipment_id AND d.phase = 'delivered'
-                UNION ALL
-                SELECT occurred_on FROM profit_fact WHERE shipment_id = r.shipment_id AND phase = 'recognised'
-            ) AS day
-        ) AS first
-        WHERE first.occurred_on BETWEEN :from_day AND :to_day AND f.freight_minor <> 0
+        WHERE f.freight_minor <> 0 AND NOT EXISTS (
+            SELECT FROM profit_fact AS d
+            WHERE d.shipment_id = r.shipment_id AND d.phase = 'recognised' AND d.occurred_on < :from_day
+        ) AND NOT (r.is_in_pieces AND EXISTS (
+            SELECT FROM voucher AS w JOIN profit_fact AS d USING (voucher_id)
+            WHERE w.order_id = r.order_id AND d.shipment_id = r.shipment_id AND d.phase = 'delivered'
+              AND d.occurred_on < :from_day
+        ))
     ), open_freight AS (
         SELECT f.channel, f.shop_id, f.sku_id, f.order_id, f.currency, f.freight_minor, f.paid_on, f.occurred_on
         FROM profit_fact AS f
