@@ -1,13 +1,13 @@
 """Orders as inventory sees them: where they stand, who waits, who is stuck."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from contracts import text_of
-from contracts.envelope import Code, Id, PlaceId
+from contracts.envelope import PlaceId
 from eventing import UnitOfWork
 from inventory import tables
 from inventory.api.shared import InventoryOf, RuntimeOf
@@ -15,9 +15,9 @@ from inventory.domain.offers import Place
 from inventory.handlers.context import PICK_UP, Inventory, local_day
 from inventory.handlers.redriving import RETRY_STUCK, redrive
 from inventory.handlers.waking import reprioritise
-from inventory.store import orders, policies, queries, requests
-from webapi.callers import Admin, Operator, Principal, Viewer
-from webapi.models import StrictModel, UtcTime
+from inventory.store import orders, queries, requests
+from webapi.callers import Operator, Principal, Viewer
+from webapi.models import UtcTime
 from webapi.operators import ManualReason, record_manual_act
 from webapi.paging import Page, Paging
 from webapi.problems import FieldError, Problem, language_of
@@ -278,64 +278,6 @@ async def _note(act: str, order_id: UUID, reason: str, principal: Principal, wor
         at=work.now,
         detail=detail,
     )
-
-
-class ShortageShopBody(StrictModel):
-    channel: Code
-    shop_id: Id
-    shortage: Literal["wait", "split"] = Field(description="wait: until all of it is there; split: what is there goes first.")
-
-
-class ShortagePolicyBody(ManualReason):
-    shops: list[ShortageShopBody] = Field(max_length=1_000)
-
-
-class ShortagePolicyView(BaseModel):
-    version: int
-    """0: none was ever set."""
-    changed_at: UtcTime | None
-    shops: list[ShortageShopBody]
-    """All other shops wait."""
-
-
-@router.put("/policies/shortage", summary="Set what becomes of orders that are there in part")
-async def put_shortage_policy(body: ShortagePolicyBody, principal: Admin, runtime: RuntimeOf) -> ShortagePolicyView:
-    """Replaces the whole policy; holds for orders that come from then on."""
-    named = [(shop.channel, shop.shop_id) for shop in body.shops]
-    twice = [FieldError(f"shops.{index}.shop_id", "named_twice") for index, shop in enumerate(named) if shop in named[:index]]
-    if twice:
-        raise Problem("invalid_request", status=422, errors=twice)
-    content = {policies.shop_key(shop.channel, shop.shop_id): shop.shortage for shop in body.shops}
-    async with runtime.work() as work:
-        await policies.save_policy(work, policies.SHORTAGE, content)
-        await record_manual_act(
-            work.connection,
-            tables.manual_act,
-            who=principal.name,
-            act="put_shortage_policy",
-            subject=policies.SHORTAGE,
-            why=body.reason,
-            at=work.now,
-            detail={"shops": len(body.shops)},
-        )
-        return await _shortage_view(work)
-
-
-@router.get("/policies/shortage", summary="Show what becomes of orders that are there in part")
-async def get_shortage_policy(principal: Viewer, runtime: RuntimeOf) -> ShortagePolicyView:
-    async with runtime.work() as work:
-        return await _shortage_view(work)
-
-
-async def _shortage_view(work: UnitOfWork) -> ShortagePolicyView:
-    policy = await policies.find_policy(work, policies.SHORTAGE)
-    if policy is None:
-        return ShortagePolicyView(version=0, changed_at=None, shops=[])
-    shops = []
-    for key, shortage in policy.content.items():
-        channel, _, shop_id = key.partition("/")
-        shops.append(ShortageShopBody(channel=channel, shop_id=shop_id, shortage=shortage))
-    return ShortagePolicyView(version=policy.version, changed_at=policy.changed_at, shops=shops)
 
 
 def _lines(skus: list[str], quantities: list[int], missing: dict[str, int]) -> list[HeldLineView]:

@@ -1,6 +1,6 @@
-"""What people set for stock: which shop sells from which pool, and what is kept back."""
+"""What people set for stock: which shop sells from which pool, what is kept back, what becomes of shortage."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 from contracts.envelope import Code, Id, PlaceId, SkuId
 from eventing import UnitOfWork
 from inventory import tables
-from inventory.api.documents import Units
+from inventory.api.documents import Units, refuse_twice
 from inventory.api.shared import InventoryOf, RuntimeOf
 from inventory.handlers.context import local_day
 from inventory.handlers.keeping_back import apply_rules_task
@@ -65,6 +65,24 @@ class ShopPoolsView(BaseModel):
     default_pool: str
     """What all other shops sell from."""
     shops: list[ShopPoolBody]
+
+
+class ShortageShopBody(StrictModel):
+    channel: Code
+    shop_id: Id
+    shortage: Literal["wait", "split"] = Field(description="wait: until all of it is there; split: what is there goes first.")
+
+
+class ShortagePolicyBody(ManualReason):
+    shops: list[ShortageShopBody] = Field(max_length=MOST_RULES)
+
+
+class ShortagePolicyView(BaseModel):
+    version: int
+    """0: none was ever set."""
+    changed_at: UtcTime | None
+    shops: list[ShortageShopBody]
+    """All other shops wait."""
 
 
 @router.put("/safety-rules", summary="Set what is kept back")
@@ -131,6 +149,24 @@ async def get_shop_pools(principal: Viewer, runtime: RuntimeOf, inventory: Inven
         return await _shop_pools(inventory.settings.default_pool, work)
 
 
+@router.put("/policies/shortage", summary="Set what becomes of orders that are there in part")
+async def put_shortage_policy(body: ShortagePolicyBody, principal: Admin, runtime: RuntimeOf) -> ShortagePolicyView:
+    """Replaces the whole policy; holds for orders that come from then on."""
+    keys = [policies.shop_key(shop.channel, shop.shop_id) for shop in body.shops]
+    refuse_twice(keys, field="shops", key="shop_id")
+    content = {key: shop.shortage for key, shop in zip(keys, body.shops, strict=True)}
+    async with runtime.work() as work:
+        if await policies.save_policy(work, policies.SHORTAGE, content):
+            await _note("put_shortage_policy", body.reason, len(content), principal, work)
+        return await _shortage_policy(work)
+
+
+@router.get("/policies/shortage", summary="Show what becomes of orders that are there in part")
+async def get_shortage_policy(principal: Viewer, runtime: RuntimeOf) -> ShortagePolicyView:
+    async with runtime.work() as work:
+        return await _shortage_policy(work)
+
+
 async def _safety_rules(work: UnitOfWork) -> SafetyRulesView:
     policy = await policies.find_policy(work, policies.SAFETY)
     if policy is None:
@@ -147,6 +183,17 @@ async def _shop_pools(default_pool: str, work: UnitOfWork) -> ShopPoolsView:
         channel, _, shop_id = key.partition("/")
         shops.append(ShopPoolBody(channel=channel, shop_id=shop_id, pool_id=pool_id))
     return ShopPoolsView(version=policy.version, changed_at=policy.changed_at, default_pool=default_pool, shops=shops)
+
+
+async def _shortage_policy(work: UnitOfWork) -> ShortagePolicyView:
+    policy = await policies.find_policy(work, policies.SHORTAGE)
+    if policy is None:
+        return ShortagePolicyView(version=0, changed_at=None, shops=[])
+    shops = []
+    for key, shortage in policy.content.items():
+        channel, _, shop_id = key.partition("/")
+        shops.append(ShortageShopBody(channel=channel, shop_id=shop_id, shortage=shortage))
+    return ShortagePolicyView(version=policy.version, changed_at=policy.changed_at, shops=shops)
 
 
 async def _note(act: str, why: str, entries: int, principal: Principal, work: UnitOfWork) -> None:
