@@ -232,10 +232,11 @@ class Desk:
         if not dossier.is_sent:
             raise Problem("order_not_sent", status=409)
         left = dossier.state.left()
-        wanted = left if lines is None else _keys_of(dossier, lines)
+        asked = left if lines is None else _keys_of(dossier, lines)
+        wanted = {key: units for key, units in asked.items() if units}
         beyond = {key: units - left.get(key, 0) for key, units in wanted.items() if units > left.get(key, 0)}
         if beyond or not wanted:
-            raise _nothing_left(dossier, lines, Refused(left, beyond))
+            raise _nothing_left(dossier, lines, Refused(left, beyond or asked))
         confirm_receipt(dossier, reference, confirmed_at, wanted, self._work)
         await dossiers.save(self._work, family)
         return dossier.order_id, True

@@ -428,6 +428,18 @@ async def test_a_receipt_is_told_once_per_reference(sent: Harness, http: httpx.A
 # Newer versions
 
 
+async def test_a_receipt_of_a_line_that_was_cancelled_is_refused(sent: Harness, http: httpx.AsyncClient) -> None:
+    """Fails when all that is left of a line is nothing, and confirming that is an error of ours."""
+    await cancel(http, {"line": 2})
+    body = {"reference": "c-1", "confirmed_at": AT}
+    answer = await http.post(f"/v1/orders/{ORDER}/receipt", json=body | {"lines": [{"line": 2}]})
+    assert (answer.status_code, answer.json()["code"]) == (409, "too_much_asked"), answer.text
+    await sent.emitted()
+    both = await http.post(f"/v1/orders/{ORDER}/receipt", json=body | {"lines": [{"line": 1}, {"line": 2}]})
+    assert both.status_code == 202, both.text
+    assert quantities(only(await sent.emitted(), ReceiptConfirmed)) == {DRESS: 2}
+
+
 def lines_of(order: dict[str, Any], **changes: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**line, **changes.get(line["sku_id"], {})} for line in order["lines"]]
 
