@@ -327,6 +327,7 @@ async def test_a_voucher_by_hand_is_posted_numbered_and_reversible(http: httpx.A
         ({"dated": "2027-01-01"}, "dated"),
         ({"currency": "yuan"}, "currency"),
         ({"reason": ""}, "reason"),
+        ({"summary": "退张先生 138 0013 8000 运费"}, "summary"),
     ],
 )
 async def test_a_voucher_by_hand_that_cannot_be_is_refused_by_name(

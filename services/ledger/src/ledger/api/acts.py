@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Request, Response
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from contracts.envelope import Currency
@@ -19,6 +19,7 @@ from ledger.handlers.by_hand import Original, post_manual, reverse
 from ledger.handlers.posting import Bookkeeper
 from ledger.store import reports
 from ledger.store import setup as setup_store
+from telemetry import mask_text
 from webapi.callers import Operator
 from webapi.idempotency import Once, StoredResponse
 from webapi.models import StrictModel
@@ -84,6 +85,14 @@ class ManualVoucherBody(ManualReason):
     currency: Currency = "CNY"
     dated: date | None = Field(default=None, description="Today where there is none; never after it.")
     entries: list[ManualEntryBody] = Field(min_length=2, max_length=200)
+
+    @field_validator("summary")
+    @classmethod
+    def _names_nobody(cls, summary: str) -> str:
+        # It goes out on a topic and into the chain, from which nothing can be erased.
+        if mask_text(summary) != summary:
+            raise PydanticCustomError("summary_is_personal", "personal data")
+        return summary
 
 
 @router.post("/vouchers", tags=["vouchers"], summary="Post a voucher by hand", status_code=201, response_model=VoucherView)

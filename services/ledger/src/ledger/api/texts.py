@@ -112,6 +112,11 @@ def register() -> None:
                 "An entry has either a debit or a credit.",
                 "每条分录只能有借方或贷方金额之一，且须大于零。",
             ),
+            "summary_is_personal": (
+                "The summary seems to hold a phone number, an identity card or an e-mail address, and could never be erased."
+                " Name the order instead.",
+                "摘要疑似包含电话、身份证号或邮箱，且凭证不可删除。请改写订单号。",
+            ),
             "day_out_of_range": (
                 "The day lies before 2000 or after today.",
                 "日期早于 2000 年或晚于今天。",
