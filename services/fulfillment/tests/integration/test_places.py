@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx
@@ -302,6 +303,26 @@ async def test_call_backs_need_the_signature_of_their_place(start: Start, an_all
     changed = await call_back(service, event | {"parcels": [{"weight_grams": 9}]})
     assert (changed.status_code, changed.json()["code"]) == (409, "event_id_reused")
     assert await service.harness.emitted() == []
+
+
+async def test_a_place_whose_id_has_a_slash_is_driven_like_others(start: Start, an_allocated: Allocated, wms: FakeWms) -> None:
+    """Fails if an id that the catalogue allows cannot be named in a path: no WMS could drive the place."""
+    service, here = await start(wms=httpx.MockTransport(wms)), "杭州/1 号"
+    wms.now = service.harness.clock.now
+    await service.harness.apply([a_place(here)])
+    path = quote(here, safe="")
+    async with service.caller() as http:
+        body = {"connector": "http", "base_url": "http://wms.test", "secret_name": "demo", "reason": "接入仓库"}
+        assert (await http.put(f"/v1/places/{path}/connector", json=body)).json()["connector"] == "http"
+        rule = {"carrier": "zto", "reason": "合同"}
+        assert (await http.put("/v1/carrier-rules/a%2Fb", json=rule)).json()["rule_id"] == "a/b"
+        assert (await http.post("/v1/carrier-rules/a%2Fb/removal", json={"reason": "到期"})).status_code == 204
+    allocated = an_allocated(place_id=here)
+    await service.harness.receive([allocated])
+    await service.harness.run_due_tasks("instruct")
+    key = (await the_order(service, allocated))["fulfilment_order_id"]
+    response = await call_back(service, {"fulfilment_order_id": key, "kind": "shipped", "parcels": [{}]}, place_id=path)
+    assert response.status_code == 200, response.text
 
 
 async def test_bad_call_backs_are_refused_by_field(start: Start, an_allocated: Allocated, wms: FakeWms) -> None:

@@ -69,7 +69,7 @@ async def list_rules(request: Request, paging: Paging, principal: Viewer) -> Pag
     return RULES.page(rows, paging, key=lambda row: (row.priority, row.rule_id), item=_view)
 
 
-@router.put("/carrier-rules/{rule_id}")
+@router.put("/carrier-rules/{rule_id:path}")
 async def put_rule(request: Request, rule_id: Annotated[Id, Path()], body: RuleBody, principal: Admin) -> RuleView:
     """Set or replace a rule. It holds for orders that come from now on.
 
@@ -92,7 +92,7 @@ async def put_rule(request: Request, rule_id: Annotated[Id, Path()], body: RuleB
         return RuleView(rule_id=rule_id, updated_at=work.now, **values)
 
 
-@router.post("/carrier-rules/{rule_id}/removal", status_code=204)
+@router.post("/carrier-rules/{rule_id:path}/removal", status_code=204)
 async def remove_rule(request: Request, rule_id: Annotated[Id, Path()], body: ManualReason, principal: Admin) -> None:
     """Remove a rule."""
     async with runtime_of(request).work() as work:

@@ -86,7 +86,7 @@ async def list_places(request: Request, paging: Paging, principal: Viewer) -> Pa
     return PLACES.page(rows, paging, key=lambda row: (row.place_id,), item=_place_view)
 
 
-@router.put("/places/{place_id}/connector")
+@router.put("/places/{place_id:path}/connector")
 async def put_connector(
     request: Request, place_id: Annotated[PlaceId, Path()], body: ConnectorBody, principal: Admin
 ) -> PlaceView:

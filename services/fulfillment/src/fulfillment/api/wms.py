@@ -87,7 +87,7 @@ async def signed_by_wms(request: Request, place_id: Annotated[PlaceId, Path()]) 
 
 
 @router.post(
-    "/{place_id}/events",
+    "/{place_id:path}/events",
     dependencies=[Depends(public("signed by the WMS; see signed_by_wms")), Depends(signed_by_wms)],
 )
 async def receive_event(request: Request, place_id: Annotated[PlaceId, Path()], body: WmsEventBody) -> WmsEventAnswer:
