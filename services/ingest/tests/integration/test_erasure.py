@@ -109,6 +109,27 @@ async def test_a_changed_receiver_is_erased_with_its_former_one(
     assert sorted(refs_of(await harness.emitted())) == sorted(sealed)
 
 
+async def test_what_people_wrote_beside_their_acts_goes_too(
+    harness: Harness, http: httpx.AsyncClient, an_order: Make
+) -> None:
+    """Fails when a name in a note or reason outlives the order's receiver; who did what, and when, stays."""
+    await http.post("/v1/orders", json=an_order())
+    path = f"/v1/orders/{ORDER}"
+    words = "欧阳小明 rang, 13812345678"
+    await http.post(f"{path}/changes", json={"notes": {"seller_note": "x"}, "reason": words})
+    body = {"reason": "buyer_asked", "note": words, "lines": [{"line": 2}]}
+    request_id = (await http.post(f"{path}/cancellation", json=body)).json()["request_id"]
+    await http.delete(f"/v1/cancellations/{request_id}", params={"reason": words})
+    await finish(harness)
+    await http.post(ERASURE, json=WHY)
+    async with harness.runtime.work() as work:
+        acts = (await work.connection.execute(text("SELECT act, who, why FROM manual_act ORDER BY at, id"))).all()
+        notes = (await work.connection.execute(text("SELECT note FROM request"))).scalars().all()
+    assert [act.act for act in acts] == ["change_order", "cancel_order", "withdraw_cancellation", "erase_order"]
+    assert [act.why for act in acts] == ["", "", "", WHY["reason"]]
+    assert set(notes) == {""}
+
+
 async def test_a_version_that_comes_after_the_erasure_is_still_understood(
     harness: Harness, http: httpx.AsyncClient, an_order: Make
 ) -> None:

@@ -36,6 +36,13 @@ _PUT_DOCUMENTS = text(
     """
 )
 _BLANK_NOTES = text("UPDATE request SET note = '' WHERE order_id = ANY(CAST(:ids AS uuid[])) AND note <> ''")
+# Acts on an order are noted under its id; their own reasons are free text, as the notes are.
+_BLANK_REASONS = text(
+    """
+    UPDATE manual_act SET why = ''
+    WHERE subject = ANY(CAST(:subjects AS text[])) AND act IN ('cancel_order', 'change_order', 'withdraw_cancellation')
+    """
+)
 _PUT = text(
     """
     INSERT INTO erasure (order_id, erased_at, receiver_refs) VALUES (:id, :at, CAST(:refs AS uuid[]))
@@ -88,8 +95,9 @@ async def put_documents(work: UnitOfWork, documents: Sequence[Erased]) -> None:
 
 
 async def blank_notes(work: UnitOfWork, order_ids: Collection[UUID]) -> None:
-    """Empty what people wrote beside the requests of these orders."""
+    """Empty what people wrote beside the requests of these orders, and when they made them. Who and when stays."""
     await work.connection.execute(_BLANK_NOTES, {"ids": list(order_ids)})
+    await work.connection.execute(_BLANK_REASONS, {"subjects": [str(order_id) for order_id in order_ids]})
 
 
 async def put_erasure(work: UnitOfWork, order_id: UUID, receiver_refs: Collection[UUID]) -> None:
