@@ -1,17 +1,22 @@
 """Erasure: the person goes, the order stays."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from contracts import ChangeRequested, Event, OrderReceived, ReceiverSealed
 from eventing.testing import Harness
+from ingest.app import make_gateway
 from ingest.domain.identity import order_id_of
+from ingest.settings import Settings
 from webapi.testing import as_caller
 
 ORDER = order_id_of("taobao", "小店", "T-1")
@@ -109,9 +114,7 @@ async def test_a_changed_receiver_is_erased_with_its_former_one(
     assert sorted(refs_of(await harness.emitted())) == sorted(sealed)
 
 
-async def test_what_people_wrote_beside_their_acts_goes_too(
-    harness: Harness, http: httpx.AsyncClient, an_order: Make
-) -> None:
+async def test_what_people_wrote_beside_their_acts_goes_too(harness: Harness, http: httpx.AsyncClient, an_order: Make) -> None:
     """Fails when a name in a note or reason outlives the order's receiver; who did what, and when, stays."""
     await http.post("/v1/orders", json=an_order())
     path = f"/v1/orders/{ORDER}"
@@ -176,3 +179,18 @@ async def test_a_wrong_erasure_is_a_problem(http: httpx.AsyncClient, path: str, 
 async def test_only_an_administrator_erases(app: FastAPI, harness: Harness) -> None:
     async with as_caller(app, roles=["operator"], principal="li") as operator:
         assert (await operator.post(ERASURE, json=WHY)).status_code == 403
+
+
+async def test_documents_sealed_before_a_change_of_key_open_with_the_file_of_older_keys(
+    harness: Harness, app: FastAPI, settings: Settings, http: httpx.AsyncClient, an_order: Make, tmp_path: Path
+) -> None:
+    """Fails when a new key-encryption key makes every earlier order unreadable, or old ones are still sealed with."""
+    await http.post("/v1/orders", json=an_order())
+    await finish(harness)
+    older = tmp_path / "older.json"
+    older.write_text(json.dumps({settings.receiver_kek_id: settings.receiver_kek.get_secret_value()}))
+    newer = {"receiver_kek": SecretStr("B" * 42 + "A="), "receiver_kek_id": "2", "receiver_older_keks_file": older}
+    app.state.gateway = make_gateway(settings.model_copy(update=newer), app.state.tokens)
+    assert (await http.post(ERASURE, json=WHY)).status_code == 200
+    async with harness.runtime.work() as work:
+        assert (await work.connection.execute(text("SELECT key_id FROM order_document"))).scalar_one() == "2"
