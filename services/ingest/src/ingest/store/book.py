@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select, text
+from sqlalchemy import ColumnElement, Row, and_, exists, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from eventing import UnitOfWork
@@ -366,10 +366,17 @@ def _conditions(wanted: OrderFilter) -> Iterable[ColumnElement[bool]]:
     if wanted.stage is not None:
         yield order_stage.c.stage == STAGES.get(wanted.stage, -1)
     if wanted.stuck_before is not None:
-        # Nothing in the book yet counts too: sent, but not even our own event has come back.
-        yield or_(
-            and_(order_stage.c.stage.in_(UNFINISHED_RANKS), order_stage.c.since < wanted.stuck_before),
-            and_(order_stage.c.order_id.is_(None), columns.received_at < wanted.stuck_before),
+        # Two sources, each with its own index: one condition over both tables would look at every order there ever was.
+        stood, unheard = order_stage.alias(), channel_order.alias()
+        yield columns.order_id.in_(
+            union_all(
+                select(stood.c.order_id).where(stood.c.stage.in_(UNFINISHED_RANKS), stood.c.since < wanted.stuck_before),
+                # Nothing in the book yet counts too: sent, but not even our own event has come back.
+                select(unheard.c.order_id).where(
+                    unheard.c.received_at < wanted.stuck_before,
+                    ~exists().where(order_stage.c.order_id == unheard.c.order_id).correlate(unheard),
+                ),
+            )
         )
 
 
