@@ -18,7 +18,7 @@ from contracts import Event, StockAdjusted
 from contracts.order import Part
 from eventing.testing import Harness
 from eventing.testing.values import SeededIds
-from ledger.store import books, setup
+from ledger.store import numbering, setup
 
 from .conftest import Story, make_harness
 from .test_posting import balances_of, movement_of, publish, rows_of, vouchers_of
@@ -373,7 +373,7 @@ async def test_receivables_are_aged_by_the_day_of_payment(harness: Harness, http
     owed = {row["key"]: (row["owed_minor"], row["up_to_7_days_minor"], row["up_to_90_days_minor"]) for row in report}
     assert owed == {"taobao": (29187, 0, 29187), "jd": (30187, 30187, 0)}
     async with harness.runtime.work() as work:
-        await books.fold_balances(work.connection, limit=1000)
+        await numbering.fold_balances(work.connection, limit=1000)
     assert (await http.get("/v1/receivables", params=query)).json()["items"] == report
     by_account = (await http.get("/v1/receivables", params=query | {"by": "account", "limit": "1"})).json()
     assert (by_account["items"][0]["key"], by_account["next"] is not None) == ("1122.01", True)

@@ -74,7 +74,7 @@ def batch_digest(hashes: Sequence[bytes]) -> bytes:
 
 
 def link_hash(previous: bytes, digest: bytes) -> bytes:
-    """Kept in step with `store.take_numbers`, which computes it in SQL under the counter's lock."""
+    """Kept in step with `store/numbering.py`, which computes it in SQL under the counter's lock."""
     return sha256(previous + digest).digest()
 
 

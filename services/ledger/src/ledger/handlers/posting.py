@@ -24,8 +24,9 @@ from ledger.domain.posting import (
 )
 from ledger.domain.template import Amounts
 from ledger.handlers.facts import FactEvent, facts_of
-from ledger.store import books, setup
-from ledger.store.books import Flag, Numbers
+from ledger.store import books, numbering, setup
+from ledger.store.books import Flag
+from ledger.store.numbering import Numbers
 from ledger.store.setup import Chart, Setup
 
 
@@ -78,9 +79,9 @@ class Bookkeeper:
             return
         series = series_of(posted, first_open_period=known.first_open_period)
         deltas, owed = deltas_of(series)
-        taken = await books.take_numbers(connection, self.book, series)  # From here others wait: no more preparing.
-        numbers = books.numbers_of(series, taken)
-        await books.add_numbers(connection, self.book, numbers, series, taken, deltas, owed, now=work.now)
+        taken = await numbering.take_numbers(connection, self.book, series)  # From here others wait: no more preparing.
+        numbers = numbering.numbers_of(series, taken)
+        await numbering.add_numbers(connection, self.book, numbers, series, taken, deltas, owed, now=work.now)
         work.emit(events_of(numbers, steps, self.book, known.chart))
 
 
@@ -140,7 +141,7 @@ class Folder:
         work.add_tasks([NewTask(FOLD, self._book, work.now + self._every)])
 
     async def on_fold_due(self, _tasks: Sequence[Task], work: UnitOfWork) -> None:
-        await books.fold_balances(work.connection, limit=self._rows)
+        await numbering.fold_balances(work.connection, limit=self._rows)
         self.schedule(work)
 
 
