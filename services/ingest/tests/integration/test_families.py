@@ -1,5 +1,6 @@
 """Orders taken up again, merged, split or refunded together: one channel order in several hands."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -250,6 +251,24 @@ async def test_one_refund_id_on_two_orders_of_a_batch_is_told_once(
     answer = await http.post("/v1/orders", json={"orders": versions})
     assert answer.status_code == 202, answer.text
     assert len(all_of(await harness.emitted(), RefundSettled)) == 1
+
+
+async def test_one_refund_id_of_two_orders_at_once_is_told_once(
+    harness: Harness, an_order: Make, event: MakeEvent, http: httpx.AsyncClient
+) -> None:
+    """Fails when two callers at the same moment are an error of ours, or the money is told twice."""
+    for turn in range(5):
+        numbers = (f"A-{turn}", f"B-{turn}")
+        await harness.receive([event(number) for number in numbers])
+        await harness.emitted()
+        bodies = [refunded(event, an_order, number).model_dump(mode="json", exclude_unset=True) for number in numbers]
+        for body in bodies:
+            body["lines"][1]["refund_id"] = f"R-{turn}"
+        answers = await asyncio.gather(*(http.post("/v1/orders", json=body) for body in bodies))
+        assert {answer.status_code for answer in answers} <= {202, 503}, [answer.text for answer in answers]
+        for body in bodies:
+            assert (await http.post("/v1/orders", json=body)).status_code == 202
+        assert len(all_of(await harness.emitted(), RefundSettled)) == 1
 
 
 # What a version leaves out

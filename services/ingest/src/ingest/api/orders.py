@@ -116,8 +116,11 @@ async def add_orders(
 
     if not any(isinstance(draft, Arrival) for draft in drafts):
         raise _none_taken([draft for draft in drafts if isinstance(draft, RefusedDraft)], single="orders" not in given)
-    async with runtime_of(request).work() as work:
-        stored = await once.run(work.connection, tables.idempotency_key, principal, take, now=work.now)
+    try:
+        async with runtime_of(request).work() as work:
+            stored = await once.run(work.connection, tables.idempotency_key, principal, take, now=work.now)
+    except store.requests.RefundKnownError:  # A moment ago, by another caller: sent again, it is found.
+        raise Problem("unavailable", status=503, retry_after_seconds=1) from None
     return stored.response()
 
 
