@@ -38,7 +38,7 @@ class Figure:
 
     @property
     def goal(self) -> str:
-        return "" if self.reach is None else f"{'≥' if self.better == 'higher' else '≤'} {plain(self.reach)}"
+        return "" if self.reach is None else f"{'≥' if self.better == 'higher' else '≤'} {self.reach:g}"
 
 
 def plain(number: float) -> str:
