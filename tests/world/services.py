@@ -230,7 +230,7 @@ def _fulfillment(engine: AsyncEngine, *, wms: httpx.AsyncBaseTransport | None = 
 
 
 def _ledger(engine: AsyncEngine) -> tuple[FastAPI, Callable[[], Factory]]:
-    settings = ledger.settings.Settings(database_url=_UNUSED_URL, seal_key=KEY)
+    settings = _ledger_settings()
     app = ledger.app.build(settings, "all")
 
     def process() -> Factory:
@@ -243,6 +243,11 @@ def _ledger(engine: AsyncEngine) -> tuple[FastAPI, Callable[[], Factory]]:
         )
 
     return app, process
+
+
+def _ledger_settings() -> ledger.settings.Settings:
+    # Every five seconds, as it stands by default, would be most of what happens in an hour of made-up time.
+    return ledger.settings.Settings(database_url=_UNUSED_URL, seal_key=KEY, fold_seconds=1800)
 
 
 def _folder(settings: ledger.settings.Settings) -> ledger.handlers.Folder:
@@ -261,5 +266,5 @@ _FIRST_TASKS: Mapping[str, Callable[[Any], None]] = {
     "ingest": lambda work: work.add_tasks([NewTask(ingest.handlers.SWEEP, "idempotency_key", work.now)]),
     "router": lambda work: work.add_tasks([NewTask(router.handlers.PURGE, "all", work.now)]),
     "fulfillment": lambda work: work.add_tasks([NewTask(fulfillment.app.SWEEP_IDEMPOTENCY, "all", work.now)]),
-    "ledger": lambda work: _folder(ledger.settings.Settings(database_url=_UNUSED_URL, seal_key=KEY)).schedule(work),
+    "ledger": lambda work: _folder(_ledger_settings()).schedule(work),
 }

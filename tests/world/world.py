@@ -205,6 +205,10 @@ class World:
         if findings:
             raise IncoherentError("\n".join(findings))
 
+    def http(self, service: str) -> httpx.AsyncClient:
+        """A client of a service's API, for answers of any kind."""
+        return self.oms._clients[service]
+
     async def rows(self, service: str, sql: str, *values: object) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in await self.sources.databases[service].fetch(sql, *values)]
 

@@ -1,0 +1,48 @@
+"""Random lives of the whole system, each from a number; `python -m tests.world` lives hundreds more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import pytest_asyncio
+
+from .simulation import FailedError, Simulation, Step, open_simulation, plan, read_steps
+
+STEPS = 120
+SEEDS = (1, 2, 3, 4, 5)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def simulation(postgres_server: str, migrated: Callable[[str], Awaitable[str]]) -> AsyncIterator[Simulation]:
+    async with open_simulation(migrated, postgres_server) as simulation:
+        yield simulation
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_random_life_ends_with_all_adding_up(simulation: Simulation, seed: int) -> None:
+    """Fails when any order of deliveries, duplicates, deaths and acts loses or doubles anything."""
+    ending = await simulation.live(seed, plan(seed, STEPS))
+    assert ending.orders > 0
+    assert ending.vouchers > 0
+
+
+async def test_equal_seeds_end_in_equal_worlds(simulation: Simulation) -> None:
+    """Fails when a service decides by a clock, chance or memory of its own: no failure could be repeated then."""
+    steps = plan(7, STEPS)
+    assert await simulation.live(7, steps) == await simulation.live(7, steps)
+
+
+async def test_a_failing_life_is_shrunk_to_the_steps_that_it_needs(simulation: Simulation) -> None:
+    """Fails when shrinking loses the failure, or keeps what it does not need."""
+    steps = plan(8, 6)
+    steps.insert(4, Step("no_such_step", 0))
+    with pytest.raises(FailedError, match="no_such_step"):
+        await simulation.live(8, steps)
+    assert await simulation.shrink(8, steps) == [Step("no_such_step", 0)]
+
+
+def test_steps_are_read_as_they_are_printed() -> None:
+    """Fails when a printed failure cannot be lived again."""
+    steps = plan(9, 50)
+    assert read_steps(" ".join(map(str, steps))) == steps
