@@ -154,14 +154,15 @@ class PartLine(Contract):
         return LineKey(self.origin_order_id, self.origin_line, self.sku_id)
 
     def divide(self, quantity: int) -> tuple["PartLine", "PartLine"]:
-        """The first `quantity` units and the rest, 0 < quantity < all; every fen stands on one side, the odd one on the rest.
+        """The first `quantity` units and the rest, 0 < quantity < all; every fen stands on one side, odd ones on the first.
 
-        The one rule by which money follows goods, whoever splits.
+        The one rule by which money follows goods, whoever splits. The units of the rest are worth the same each, so what they
+        carry on does not depend on the order in which two readers of two topics hear of further divisions.
         """
         if not 0 < quantity < self.quantity:
             raise ValueError(f"{quantity} of {self.quantity} units leave nothing on one side")
-        taken = {name: getattr(self, name) * quantity // self.quantity for name in _SHARED}
-        rest = {name: getattr(self, name) - taken[name] for name in _SHARED}
+        rest = {name: getattr(self, name) // self.quantity * (self.quantity - quantity) for name in _SHARED}
+        taken = {name: getattr(self, name) - rest[name] for name in _SHARED}
         return (
             self.model_copy(update={"quantity": quantity, **taken}),
             self.model_copy(update={"quantity": self.quantity - quantity, **rest}),

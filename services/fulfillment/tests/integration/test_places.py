@@ -218,7 +218,7 @@ async def test_a_stop_at_a_wms_is_answered_when_the_wms_has_spoken(start: Start,
     await call_back(service, {"fulfilment_order_id": key, "kind": "shipped", "parcels": [{}]})
     (shipped,) = await service.harness.emitted()
     assert [(one.sku_id, one.quantity, one.paid_minor, one.tax_minor) for one in shipped.part.lines] == [
-        (DRESS, 1, 12900, 50),  # Of 101: the kept unit is the first one, the odd fen went back.
+        (DRESS, 1, 12900, 51),  # Of 101: the kept unit is the first one, and has the odd fen.
         (SOCKS, 1, 5990, 101),
     ]
 
