@@ -9,7 +9,7 @@ NEWER ?= python3.13
 UNIT := libs/contracts libs/telemetry $(wildcard services/*/tests/unit)
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap check fix test newer e2e schemas demo up down status bench
+.PHONY: help bootstrap check fix test newer e2e schemas demo up down status simulate bench bench-compare
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -58,5 +58,11 @@ down: $(STAMP) ## stop what was left running (NAME=demo)
 status: $(STAMP) ## which processes of a stack run, and where (NAME=demo)
 	@$(BIN)/python -m tools.stack status --name $(NAME)
 
+simulate: $(STAMP) ## random lives of the whole system in one process (SEED=1 SEEDS=20 STEPS=60); a failing one is shrunk
+	@$(BIN)/python -m tests.world $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS))
+
 bench: $(STAMP) ## measure; figures in .local/bench/ (BENCH=name runs one)
 	@$(BIN)/python -m tools.bench
+
+bench-compare: $(STAMP) ## the last figures beside those before, with the noise
+	@$(BIN)/python -m tools.bench --compare

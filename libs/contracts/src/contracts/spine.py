@@ -546,7 +546,7 @@ class VoucherPosted(OrderEvent):
     entries: list[VoucherEntry] = Field(min_length=2)
 
     about: Code = "order"
-    """order, or stock: root_id and order_id then name a stock document, which no order book knows."""
+    """order | stock | manual. root_id and order_id of the latter two name a stock document or the voucher itself."""
 
     def extensions(self) -> dict[str, str]:
         return {**super().extensions(), "template": self.template, "about": self.about}
