@@ -355,3 +355,19 @@ async def test_a_cancel_at_a_place_is_answered_withdrawn_and_overtaken_by_a_parc
     last = await shop.cancel(order)
     assert [line[:2] for line in settled(last)] == [(2, 1)]
     await shop.world.check()
+
+
+async def test_what_is_taken_up_again_does_not_merge_with_the_order_it_comes_from(shop: Shop) -> None:
+    """Fails when two lines of one origin meet in one part: stock counts one of them, and the place refuses the order."""
+    await _with_rules(shop, MERGE)
+    good = await shop.good(9)
+    order = shop.order(good, 3)
+    await shop.send(order)
+    request = await shop.cancel(order, (1, 1))
+    assert settled(request) == [(1, 0, "cancelled_held")]
+    await shop.withdraw(request)
+    await shop.world.check()
+    await shop.world.pass_time(seconds=601)
+    await shop.world.pass_time(seconds=120)
+    assert (await shop.stock(good))["on_hand"] == 6
+    await shop.world.check()
