@@ -23,6 +23,8 @@ def merge_key(order: OrderFacts, *, across_shops: str | None) -> str | None:
         return None
     if order.collection == "cash_on_delivery" or order.presale:
         return None
+    if order.first_order_id is not None:
+        return None  # Its lines name the origin of another order: in one part nobody could tell the two apart.
     shops = ["group", across_shops] if across_shops is not None else ["shop", order.channel, order.shop_id]
     # Two flags of the seller, or two carriers asked for, are two wishes: they do not meet. Nor do two currencies.
     parts = [*tokens, order.currency, order.seller_flag or "", order.wanted_carrier or "", order.invoice_kind, *shops]
