@@ -322,3 +322,23 @@ async def test_connections_are_used_again() -> None:
     assert [(answer.status, answer.body) for answer in answers] == [(202, b"{}")] * 3
     assert seen == [1]
     server.close()
+
+
+async def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again() -> None:
+    """Fails when a kept connection is taken as it is: the first requests after a pause would go unanswered."""
+    connections = []
+
+    async def serve_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(2)
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(serve_once, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, HttpLoad(f"http://127.0.0.1:{port}", "key") as http:
+        for _ in range(2):
+            assert (await http.post("/v1/orders", b"{}")).status == 202
+            await until(lambda: _is(all(reader.at_eof() for reader, _ in http._free)), seconds=5, what="the server hung up")
+    assert len(connections) == 2

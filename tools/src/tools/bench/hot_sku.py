@@ -20,6 +20,7 @@ from tools.bench.load import Record, maker_of, of_one_good, record_of
 from tools.bench.verdict import number_of
 from tools.sample.goods import Good, bench_goods
 from tools.stack import Stack
+from tools.stack_state import STOP_SECONDS
 
 ORDERS, SHORT_ORDERS = 20_000, 2_000
 ORDERS_A_UNIT = 20
@@ -79,6 +80,10 @@ async def _contend(
     sku_ids, units, before = [good.sku_id for good in goods], orders // ORDERS_A_UNIT, len(shipped.at)
     for name in workers:
         stack.kill(name, signal.SIGTERM)
+    # One that is still draining would decide some of them before anybody looks.
+    for name in workers:
+        if (child := stack.members[name].child) is not None:
+            await asyncio.wait_for(child.wait(), STOP_SECONDS)
     async with Spoken(stack, "order.audited", from_now=True) as audited:
         await send_all(stack, _records(goods, orders, run))
         if not await audited.until(audited.subjects, orders):

@@ -58,10 +58,7 @@ class HttpLoad:
             writer: asyncio.StreamWriter | None = None
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    if self._free:
-                        reader, writer = self._free.pop()
-                    else:
-                        reader, writer = await asyncio.open_connection(self._host, self._port)
+                    reader, writer = await self._connection()
                     writer.write(f"POST {path}{self._head}{len(body)}\r\n\r\n".encode() + body)
                     answer = await read_answer(reader)
             except (OSError, EOFError, TimeoutError, ValueError, asyncio.LimitOverrunError) as error:
@@ -73,6 +70,15 @@ class HttpLoad:
             else:
                 self._free.append((reader, writer))
             return answer
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """One that is open still: a server hangs up on those that were idle for some seconds."""
+        while self._free:
+            reader, writer = self._free.pop()
+            if not reader.at_eof():
+                return reader, writer
+            await _close(writer)
+        return await asyncio.open_connection(self._host, self._port)
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
