@@ -92,7 +92,7 @@ async def _add_wms(stack: Stack, oms: Clients, units: int) -> None:
     """Somebody else's warehouse with goods that only it has; its WMS takes ages to pick, so all can still be stopped."""
     await seed_places(oms, [THIRD_PARTY])
     await seed_goods(oms, [AT_WMS, NOWHERE], bundles=False)
-    await seed_units(stack, THIRD_PARTY.place_id, [(AT_WMS, units)])
+    await seed_units(stack, {THIRD_PARTY.place_id: [(AT_WMS, units)]})
     await wait_for_places(oms, [THIRD_PARTY])
 
     async def known() -> bool:

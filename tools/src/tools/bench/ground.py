@@ -47,17 +47,18 @@ async def seed_master_data(stack: Stack, places: Sequence[Place], goods: Sequenc
         await wait_for_places(oms, places)
 
 
-async def seed_units(stack: Stack, place_id: str, units: Sequence[tuple[Good, int]]) -> None:
+async def seed_units(stack: Stack, units: Mapping[str, Sequence[tuple[Good, int]]]) -> None:
+    """Units by place."""
     async with Clients(stack.urls, stack.keys["admin"]) as oms:
-        await seed_stock(oms, place_id, units, reference=f"bench-{place_id}")
+        for place_id, there in units.items():
+            await seed_stock(oms, place_id, there, reference=f"bench-{place_id}")
 
 
 async def seed_plenty(stack: Stack, goods: Sequence[Good], orders: int) -> None:
     """Master data, and stock for so many orders."""
     places = open_places()
     await seed_master_data(stack, places, goods)
-    for place in places:
-        await seed_units(stack, place.place_id, [(good, plenty(orders)) for good in goods])
+    await seed_units(stack, {place.place_id: [(good, plenty(orders)) for good in goods] for place in places})
 
 
 async def incoherent(stack: Stack) -> list[str]:

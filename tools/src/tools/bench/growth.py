@@ -58,7 +58,6 @@ async def run(setting: Setting) -> dict[str, Any]:
             "sizes": {str(each["stored"]): each for each in measured},
             **{name: last[name] for name in ("cpu_ms_per_order", "cpu_ms_per_order_total", "feeder_cpu_ms_per_order")},
             "peak_rss_mb": last["peak_rss_mb"],
-            "unshipped": 0,  # Each size waits until all of it has shipped.
             "coherent": not failed,
             "failed_checks": failed,
         }

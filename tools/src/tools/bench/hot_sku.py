@@ -45,7 +45,8 @@ async def run(setting: Setting) -> dict[str, Any]:
             place = open_places()[0]
             await seed_master_data(stack, open_places(), goods)
             # All of it at one place: routing and shipping are not what is asked about here.
-            await seed_units(stack, place.place_id, [(hot[0], units), *((good, units // SPREAD_SKUS) for good in spread)])
+            there = [(hot[0], units), *((good, units // SPREAD_SKUS) for good in spread)]
+            await seed_units(stack, {place.place_id: there})
             step.done = f"{orders:,} orders for {units:,} units"
         async with Shipped(stack) as shipped:
             # The spread ones first: whatever is colder in the first half makes the hot ones look better by little only.

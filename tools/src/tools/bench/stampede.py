@@ -30,8 +30,7 @@ async def run(setting: Setting) -> dict[str, Any]:
         with terminal.step("Bench data") as step:
             stores = _stores()
             await seed_master_data(stack, stores, [good])
-            for store in stores:
-                await seed_units(stack, store.place_id, [(good, orders // STORES)])
+            await seed_units(stack, {store.place_id: [(good, orders // STORES)] for store in stores})
             step.done = f"{orders:,} equal orders, {STORES} stores with {orders // STORES} units each"
         with terminal.step("Stampede") as step:
             async with Shipped(stack) as shipped, Spoken(stack, ROUTED) as routed, Meter(stack) as meter:
