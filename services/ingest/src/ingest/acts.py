@@ -175,7 +175,7 @@ def revive(family: Family, source: Dossier, units: Mapping[Key, int], work: Unit
     for line in part.lines:
         taken = units.get(line.key, 0)
         if taken:
-            lines.append(line if taken == line.quantity else line.divide(taken)[0])
+            lines.append(line if taken == line.quantity else line.divide(line.quantity - taken)[1])
     is_carrier = source.state.is_cancelled and not any(
         member.sent[0].freight for member in family if member.row.again > source.row.again
     )
@@ -339,7 +339,7 @@ def live_part(dossier: Dossier) -> Part | None:
     for line in part.lines:
         units = min(left.get(line.key, 0), line.quantity)
         if units:
-            lines.append(line if units == line.quantity else line.divide(line.quantity - units)[1])
+            lines.append(line if units == line.quantity else line.divide(units)[0])
     return part.model_copy(update={"lines": lines}) if lines else None
 
 

@@ -292,8 +292,8 @@ def bundles_of(block: Order, items: Mapping[str, Item]) -> dict[int, dict[str, i
 
 
 def portion(line: PartLine, units: int) -> PartLine:
-    """The last `units` of a line; the first ones are those that were cancelled, and took their money along."""
-    return line if units == line.quantity else line.divide(line.quantity - units)[1]
+    """The first `units` of a line: a cancel takes the last ones, everywhere, so that what is kept has the odd fens."""
+    return line if units == line.quantity else line.divide(units)[0]
 
 
 def _money(order: ChannelOrder, items: Mapping[str, Item]) -> tuple[list[LineMoney], LineMoney, int | None]:

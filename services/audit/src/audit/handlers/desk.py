@@ -284,7 +284,7 @@ class Desk:
             if units:
                 settled.append(_settled(line.key, units, code=code))
             if units < line.quantity:
-                lines.append(line.divide(units)[1] if units else line)
+                lines.append(line.divide(line.quantity - units)[0] if units else line)
         row.step += 1
         self._touch(row)
         if lines:
