@@ -60,12 +60,13 @@ class Mains:
     point: str = ""
     passings: int = 0
     """How many passings of the point are survived."""
+    is_cut: bool = False
 
     def reach(self, point: str) -> None:
         if point != self.point:
             return
         if self.passings == 0:
-            self.point = ""
+            self.point, self.is_cut = "", True
             raise PowerCut(point)
         self.passings -= 1
 
@@ -95,7 +96,7 @@ class Service:
 
     def boot(self) -> None:
         """A new process on the same database: whatever the old one had in memory is gone."""
-        self.mains.point = ""
+        self.mains.point, self.mains.is_cut = "", False
         self.harness = Harness(self._start(), clock=self.clock, ids=self.ids, bus=self.bus)
         runtime = self.app.state.runtime = self.harness.runtime
         object.__setattr__(runtime._tools, "crash", self.mains)

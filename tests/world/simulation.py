@@ -16,10 +16,10 @@ from .world import MOST_ROUNDS, make_world
 
 WEIGHTS = {
     # What happens between the services.
-    "relay": 16, "consume": 36, "task": 10, "levels": 1, "pass_time": 6, "look_again": 1, "die": 4,
+    "flow": 5, "relay": 14, "consume": 30, "task": 8, "levels": 1, "pass_time": 6, "look_again": 1, "die": 4,
     # What happens outside.
     "order": 9, "send_again": 1, "send_newer": 3, "cancel": 6, "withdraw": 3, "change": 2, "refund": 2, "confirm": 1,
-    "judge": 4, "receive": 3, "count_less": 3, "pause": 2, "steer": 2, "at_place": 6, "at_wms": 6, "carry": 1, "take_back": 2,
+    "judge": 4, "receive": 3, "count_less": 3, "pause": 2, "steer": 2, "at_place": 8, "at_wms": 6, "carry": 1, "take_back": 2,
 }  # fmt: skip
 POINTS = ("after_claim", "before_commit", "after_commit", "after_lease", "after_call", "before_record", "after_apply")
 PASS_SECONDS = (0.5, 5, 30, 61, 301, 901)
@@ -135,6 +135,16 @@ class Simulation:
             await getattr(self, f"_{step.kind}")(draw)
 
     # What happens between the services
+
+    async def _flow(self, draw: random.Random) -> None:
+        """A calm moment: all goes on until nothing moves, or somebody dies."""
+        del draw
+        try:
+            await self.world.settle()
+        except PowerCut:
+            for node in self.world.services.values():
+                if node.mains.is_cut:
+                    await node.reboot()
 
     async def _relay(self, draw: random.Random) -> None:
         service = draw.choice(list(self.world.services))
