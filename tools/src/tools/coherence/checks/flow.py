@@ -15,7 +15,8 @@ LATE_TASK_SECONDS = 300
 STEP = 1_000_000
 """What one step weighs in a mark of the order book."""
 
-_KNOWN_VERSIONS = "SELECT channel, shop_id, channel_order_no, source_version FROM channel_order"
+# An order that was taken up again stays at the version that it was taken up from; the first one goes on.
+_KNOWN_VERSIONS = "SELECT channel, shop_id, channel_order_no, max(source_version) FROM channel_order GROUP BY 1, 2, 3"
 _QUARANTINED = "SELECT partition, record_offset FROM quarantine WHERE topic LIKE '%channel.orders'"
 _SET_ASIDE = """
     SELECT count(DISTINCT subject) FROM manual_act
