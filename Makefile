@@ -58,7 +58,7 @@ down: $(STAMP) ## stop what was left running (NAME=demo)
 status: $(STAMP) ## which processes of a stack run, and where (NAME=demo)
 	@$(BIN)/python -m tools.stack status --name $(NAME)
 
-simulate: $(STAMP) ## random lives of the whole system in one process (SEED=1 SEEDS=20 STEPS=60); a failing one is shrunk
+simulate: $(STAMP) ## random lives of the whole system in one process (SEED=1 SEEDS=20 STEPS=150); a failing one is shrunk
 	@$(BIN)/python -m tests.world $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS))
 
 bench: $(STAMP) ## measure; figures in .local/bench/ (BENCH=name runs one)
