@@ -28,7 +28,7 @@ from contracts import (
     SettledLine,
 )
 from eventing import UnitOfWork
-from ingest.blocks import moved_by
+from ingest.blocks import moved_by, portion
 from ingest.domain import requests as rules
 from ingest.domain.arrival import State
 from ingest.domain.bundles import sets_of
@@ -339,7 +339,7 @@ def live_part(dossier: Dossier) -> Part | None:
     for line in part.lines:
         units = min(left.get(line.key, 0), line.quantity)
         if units:
-            lines.append(line if units == line.quantity else line.divide(units)[0])
+            lines.append(portion(line, units))
     return part.model_copy(update={"lines": lines}) if lines else None
 
 
