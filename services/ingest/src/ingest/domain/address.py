@@ -42,10 +42,6 @@ def is_mobile(plain_digits: str) -> bool:
     return _MOBILE.fullmatch(plain_digits) is not None
 
 
-def is_foreign(plain_digits: str) -> bool:
-    return plain_digits.startswith("+")
-
-
 def has_extension(phone: str) -> bool:
     """A mobile number with an extension is a platform's privacy number: it ends with the order."""
     return _EXTENSION.search(phone.strip()) is not None
