@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
 from .simulation import FailedError, Simulation, Step, open_simulation, plan, read_steps
+from .world import World
 
 STEPS = 120
 SEEDS = (1, 2, 3, 4, 5)
@@ -27,10 +31,14 @@ async def test_a_random_life_ends_with_all_adding_up(simulation: Simulation, see
     assert ending.vouchers > 0
 
 
-async def test_equal_seeds_end_in_equal_worlds(simulation: Simulation) -> None:
-    """Fails when a service decides by a clock, chance or memory of its own: no failure could be repeated then."""
-    steps = plan(7, STEPS)
-    assert await simulation.live(7, steps) == await simulation.live(7, steps)
+@pytest.mark.parametrize("seed", [7, 13, 14])
+async def test_equal_seeds_end_in_equal_worlds(simulation: Simulation, seed: int) -> None:
+    """Fails when a service decides by a clock, chance or memory of its own, or by the order in which a query happens to give
+    its rows (it changes with each VACUUM and ANALYZE): no failure could be repeated then."""
+    steps = plan(seed, STEPS)
+    calm = await simulation.live(seed, steps)
+    async with _vacuuming(simulation.world):
+        assert await simulation.live(seed, steps) == calm
 
 
 async def test_a_failing_life_is_shrunk_to_the_steps_that_it_needs(simulation: Simulation) -> None:
@@ -40,6 +48,28 @@ async def test_a_failing_life_is_shrunk_to_the_steps_that_it_needs(simulation: S
     with pytest.raises(FailedError, match="no_such_step"):
         await simulation.live(8, steps)
     assert await simulation.shrink(8, steps) == [Step("no_such_step", 0)]
+
+
+@asynccontextmanager
+async def _vacuuming(world: World) -> AsyncIterator[None]:
+    """Has the servers of a world do all along what autovacuum does now and then."""
+
+    async def vacuum() -> None:
+        while True:
+            for url in world.urls.values():
+                connection = await asyncpg.connect(url)
+                try:
+                    await connection.execute("VACUUM ANALYZE")
+                finally:
+                    await connection.close()
+
+    task = asyncio.create_task(vacuum())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def test_steps_are_read_as_they_are_printed() -> None:

@@ -37,7 +37,7 @@ _CANDIDATES = text(
         SELECT id, key FROM task
         WHERE kind = CAST(:kind AS text) AND due_at <= CAST(:now AS timestamptz)
             AND (lease_until IS NULL OR lease_until < now())
-        ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+        ORDER BY due_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
     ) AS due
     """
 )

@@ -52,7 +52,7 @@ _ROOTS_OF_SHIPMENTS = text("""
 _FIND_SHIPMENTS = text("""
     SELECT s.*, c.order_json, c.part_json AS whole_json
     FROM shipment AS s JOIN fulfilment_content AS c USING (fulfilment_order_id)
-    WHERE s.shipment_id = ANY(CAST(:ids AS uuid[]))
+    WHERE s.shipment_id = ANY(CAST(:ids AS uuid[])) ORDER BY s.shipment_id
 """)
 _ORDERS_UNDER_WAY = text("""
     SELECT order_id FROM shipment
