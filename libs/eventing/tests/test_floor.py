@@ -15,12 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventing import UnitOfWork
 from eventing.clock import SystemClock, TimeOrderedIds
-from eventing.relay import Floor
+from eventing.relay import Backlog
 
 ADD = """
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, headers, ce_time, shard)
-    VALUES ($1, 't', 'k', 'T', '', '', now(), 0) RETURNING seq
+    VALUES ($1, 't', 'k', 'T', '', '', now(), $2) RETURNING seq
 """
+SHARDS = 3
 
 
 @pytest.fixture
@@ -36,24 +37,35 @@ async def connect(database_url: str) -> AsyncIterator[Callable[[], Any]]:
 
 
 class Watcher:
-    """A floor for shard 0, and what the relay would still see above it."""
+    """What a relay sees in small waves, and its floors."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._floor = Floor()
-        self.floors = {0: 0}
+        self._backlog = Backlog(wave_records=2, note_seconds=0)
+        self._backlog.floors |= dict.fromkeys(range(SHARDS), 0)
+
+    @property
+    def floor(self) -> int:
+        return self._backlog.floors[0]
 
     async def tick(self) -> int:
         async with self._engine.connect() as connection:
-            await self._floor.advance(connection, self.floors)
-        return self.floors[0]
+            await self._backlog.read(connection)
+        return self.floor
+
+    async def send(self) -> set[int]:
+        async with self._engine.connect() as connection:
+            rows = await self._backlog.read(connection)
+            if rows:
+                await self._backlog.delete(connection, rows)
+        return {row.seq for row in rows}
 
 
 async def test_a_floor_rises_once_everything_below_is_sent(engine: AsyncEngine, connect: Callable[[], Any]) -> None:
     """Fails when the floor stays behind: every poll would walk over all dead rows."""
     connection = await connect()
     for _ in range(5):
-        await connection.execute(ADD, uuid4())
+        await connection.execute(ADD, uuid4(), 0)
     watcher = Watcher(engine)
     await watcher.tick()
     await connection.execute("DELETE FROM outbox WHERE seq <= 3")
@@ -69,9 +81,9 @@ async def test_an_early_id_with_a_late_seq_is_not_passed(engine: AsyncEngine, co
     await transaction.start()
     await slow.fetchval("SELECT pg_current_xact_id()")  # The id comes early …
     for _ in range(10):
-        await fast.execute(ADD, uuid4())
-    seq = await slow.fetchval(ADD, uuid4())  # … the seq late.
-    await fast.execute(ADD, uuid4())
+        await fast.execute(ADD, uuid4(), 0)
+    seq = await slow.fetchval(ADD, uuid4(), 0)  # … the seq late.
+    await fast.execute(ADD, uuid4(), 0)
     await fast.execute("DELETE FROM outbox")
     watcher = Watcher(engine)
     for _ in range(4):
@@ -89,12 +101,12 @@ async def test_running_ids_above_the_last_completed_one_are_not_passed(engine: A
     await first.fetchval("SELECT pg_current_xact_id()")  # Holds the completed ids back …
     await late.start()
     await second.fetchval("SELECT pg_current_xact_id()")
-    seq = await second.fetchval(ADD, uuid4())
+    seq = await second.fetchval(ADD, uuid4(), 0)
     watcher = Watcher(engine)
     await watcher.tick()
     await early.commit()  # … and now they pass what was noted, while `late` still runs.
     other = await connect()
-    await other.execute(ADD, uuid4())
+    await other.execute(ADD, uuid4(), 0)
     await other.execute("DELETE FROM outbox")
     for _ in range(4):
         assert await watcher.tick() < seq
@@ -141,7 +153,6 @@ async def test_no_interleaving_of_writers_and_relay_passes_a_row(
     """Random writers in both manners, a relay that sends what it sees, a floor between every two steps; nothing is passed."""
     dice = random.Random(seed)
     writers = [await connect() for _ in range(5)]
-    relay = await connect()
     open_: dict[int, tuple[Any, set[int]]] = {}
     committed: set[int] = set()
     sent: set[int] = set()
@@ -156,7 +167,7 @@ async def test_no_interleaving_of_writers_and_relay_passes_a_row(
             await writer.fetchval("SELECT pg_current_xact_id()")
             open_[number] = (transaction, set())
         elif step < 0.5:
-            open_[number][1].add(await writer.fetchval(ADD, uuid4()))
+            open_[number][1].add(await writer.fetchval(ADD, uuid4(), dice.randrange(SHARDS)))
         elif step < 0.6:
             await open_.pop(number)[0].rollback()
         else:
@@ -166,15 +177,11 @@ async def test_no_interleaving_of_writers_and_relay_passes_a_row(
         if dice.random() < 0.5:
             await watcher.tick()
         if dice.random() < 0.5:
-            floor = watcher.floors[0]
-            sent.update(
-                row["seq"] for row in await relay.fetch("DELETE FROM outbox WHERE shard = 0 AND seq > $1 RETURNING seq", floor)
-            )
+            sent |= await watcher.send()
     for transaction, seqs in open_.values():
         await transaction.commit()
         committed |= seqs
-    await watcher.tick()
-    rows = await relay.fetch("DELETE FROM outbox WHERE shard = 0 AND seq > $1 RETURNING seq", watcher.floors[0])
-    sent.update(row["seq"] for row in rows)
+    while wave := await watcher.send():
+        sent |= wave
     assert sent == committed
-    assert watcher.floors[0] > 0
+    assert watcher.floor > 0

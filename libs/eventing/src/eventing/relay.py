@@ -5,10 +5,11 @@ after an unknown result it closes that producer hard, makes a new one and starts
 changed, so a resend is byte-equal.
 
 **The floor.** Reading `seq > 0` beside deletes walks over every dead row until vacuum takes them. So the relay keeps, per
-shard, a `seq` below which nothing can ever appear. It notes the sequence's `last_value`, then, in a second statement, draws a
-transaction id of its own: whoever has drawn a seq up to the noted one had its id before that (work.py), so that id is
-smaller. Once a later snapshot's xmin has reached our id, all those transactions have ended: their rows are visible, or gone.
-The floor is then the noted value, or the lowest row that is left, less one.
+shard, a `seq` below which nothing can ever appear. It notes the sequence's `last_value`, and after that draws a transaction id
+of its own: whoever has drawn a seq up to the noted one had its id before that (work.py), so that id is smaller. Once the
+xmin of a later read has reached our id, all those transactions have ended: what that read did not find up to the noted seq
+is gone. A read looks above the floor only, tells its own xmin, and finds the lowest rows that are left: so every wave can
+raise the floors, and dead rows are walked over for as long as the longest transaction takes, not for a second.
 
 Two shorter ways lose rows, and a test shows each. Comparing the xids of rows: ids come early, seqs late. Noting the
 snapshot's xmax instead of an id of our own: that xmax is the latest *completed* id plus one, and transactions that are
@@ -21,7 +22,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -79,21 +80,26 @@ _GIVE_BACK = text(
     """
 )
 _LEAVE = text("DELETE FROM relay_worker WHERE owner = CAST(:owner AS uuid)")
-# The running sum of bytes keeps a backlog of large rows out of memory: bodies beyond it are not fetched.
+# The running sum of bytes keeps a backlog of large rows out of memory: bodies beyond it are not fetched. The xmin is that of
+# the very snapshot that finds the rows; it comes in a row of its own where there are none.
 _READ = text(
     """
-    SELECT shard, seq, aggregatetype, aggregateid, payload, headers FROM (
-        SELECT o.*, sum(octet_length(o.payload)) OVER (ORDER BY o.seq) - octet_length(o.payload) AS bytes_before
-        FROM (
-            SELECT r.* FROM unnest(CAST(:shards AS smallint[]), CAST(:floors AS bigint[])) AS s(shard, floor)
-            CROSS JOIN LATERAL (
-                SELECT shard, seq, aggregatetype, aggregateid, payload, headers FROM outbox
-                WHERE outbox.shard = s.shard AND outbox.seq > s.floor ORDER BY outbox.seq LIMIT :per_shard
-            ) AS r
-            ORDER BY r.seq LIMIT :records
-        ) AS o
-    ) AS wave
-    WHERE bytes_before < :bytes ORDER BY seq
+    SELECT here.xmin, wave.* FROM (SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)) AS here(xmin)
+    LEFT JOIN (
+        SELECT shard, seq, aggregatetype, aggregateid, payload, headers FROM (
+            SELECT o.*, sum(octet_length(o.payload)) OVER (ORDER BY o.seq) - octet_length(o.payload) AS bytes_before
+            FROM (
+                SELECT r.* FROM unnest(CAST(:shards AS smallint[]), CAST(:floors AS bigint[])) AS s(shard, floor)
+                CROSS JOIN LATERAL (
+                    SELECT shard, seq, aggregatetype, aggregateid, payload, headers FROM outbox
+                    WHERE outbox.shard = s.shard AND outbox.seq > s.floor ORDER BY outbox.seq LIMIT :per_shard
+                ) AS r
+                ORDER BY r.seq LIMIT :records
+            ) AS o
+        ) AS counted
+        WHERE bytes_before < :bytes
+    ) AS wave ON true
+    ORDER BY wave.seq
     """
 )
 _DELETE = text(
@@ -102,13 +108,11 @@ _DELETE = text(
     WHERE o.shard = r.shard AND o.seq = r.seq
     """
 )
-_NOTE_SEQUENCE = text("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM outbox_seq")
-_DRAW_ID = text("SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
-_XMIN = text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
-_LOWEST = text(
+# The order is the proof: first the sequence, then the id. CASE needs the one before it may draw the other.
+_NOTE = text(
     """
-    SELECT s.shard, (SELECT min(o.seq) FROM outbox o WHERE o.shard = s.shard AND o.seq > s.floor) AS lowest
-    FROM unnest(CAST(:shards AS smallint[]), CAST(:floors AS bigint[])) AS s(shard, floor)
+    SELECT seq, CASE WHEN seq >= 0 THEN CAST(CAST(pg_current_xact_id() AS text) AS bigint) END AS own_id
+    FROM (SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS seq FROM outbox_seq OFFSET 0) AS noted
     """
 )
 _MEASURE = text(
@@ -123,27 +127,56 @@ _MEASURE = text(
 )
 
 
-class Floor:
-    """The proof, step by step. One per relay; `advance` is called about once a second."""
+class Backlog:
+    """What lies in the outbox above the floors of some shards, lowest first, and the proof that raises the floors."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wave_records: int = 1000, wave_bytes: int = 4 * 1024 * 1024, note_seconds: float = 1.0) -> None:
+        self.floors: dict[int, int] = {}
+        """Shards held, and the floor of each."""
+        self._wave_records = wave_records
+        self._wave_bytes = wave_bytes
+        self._note_seconds = note_seconds
+        self._note_at = 0.0
         self._noted: tuple[int, int] | None = None
+        """A seq, and an id drawn after it."""
+        self._proven = 0
+        """Up to here, whatever a later read does not find is gone."""
 
-    async def advance(self, connection: AsyncConnection, floors: dict[int, int]) -> None:
-        """Raise the floors as far as is proven, and note the next point to prove.
+    async def read(self, connection: AsyncConnection) -> list[Any]:
+        """The lowest rows that are left, up to a wave. Needs autocommit: a snapshot per statement."""
+        shards = sorted(self.floors)
+        values = {
+            "shards": shards,
+            "floors": [self.floors[shard] for shard in shards],
+            "per_shard": max(64, 2 * self._wave_records // max(1, len(shards))),
+            "records": self._wave_records,
+            "bytes": self._wave_bytes,
+        }
+        found = (await connection.execute(_READ, values)).all()
+        rows = [row for row in found if row.seq is not None]
+        if self._noted is not None and found[0].xmin >= self._noted[1]:
+            self._proven, self._noted = self._noted[0], None
+        self._raise_floors({row.shard: row.seq - 1 for row in reversed(rows)}, others=rows[-1].seq if rows else None)
+        await self._note(connection, busy=bool(rows))
+        return rows
 
-        Needs autocommit: a snapshot per statement.
-        """
-        if self._noted is not None:
-            sequence, own_id = self._noted
-            if (await connection.execute(_XMIN)).scalar_one() < own_id:
-                return
-            lowest = await connection.execute(_LOWEST, {"shards": list(floors), "floors": list(floors.values())})
-            for row in lowest:
-                floors[row.shard] = max(floors[row.shard], sequence if row.lowest is None else min(sequence, row.lowest - 1))
-        # The order is the proof: first the sequence, then the id.
-        sequence = (await connection.execute(_NOTE_SEQUENCE)).scalar_one()
-        self._noted = (sequence, (await connection.execute(_DRAW_ID)).scalar_one())
+    async def delete(self, connection: AsyncConnection, rows: Sequence[Any]) -> None:
+        """Take away what was acknowledged: the whole of what the last `read` gave."""
+        await connection.execute(_DELETE, {"shards": [row.shard for row in rows], "seqs": [row.seq for row in rows]})
+        self._raise_floors({row.shard: row.seq for row in rows}, others=rows[-1].seq)
+
+    def _raise_floors(self, bounds: Mapping[int, int], *, others: int | None) -> None:
+        """`bounds`: nothing is left of a shard up to it. `others`: of the shards that are not named; None is no bound."""
+        for shard, floor in self.floors.items():
+            bound = bounds.get(shard, others)
+            self.floors[shard] = max(floor, self._proven if bound is None else min(self._proven, bound))
+
+    async def _note(self, connection: AsyncConnection, *, busy: bool) -> None:
+        """Note the next point to prove. Each costs a transaction id: at rest one a second."""
+        now = time.monotonic()
+        if self._noted is None and (busy or now >= self._note_at):
+            noted = (await connection.execute(_NOTE)).one()
+            self._noted, self._note_at = (noted.seq, noted.own_id), now + self._note_seconds
 
 
 class Relay:
@@ -163,8 +196,11 @@ class Relay:
         self._settings = settings
         self._owner = owner
         self._prepare = prepare
-        self._floors: dict[int, int] = {}
-        """Shards held, and the floor of each."""
+        self._backlog = Backlog(
+            wave_records=settings.relay_wave_records,
+            wave_bytes=settings.relay_wave_bytes,
+            note_seconds=settings.relay_floor_seconds,
+        )
         self._lease_ends = 0.0
         self._wake = asyncio.Event()
         self._producer: BrokerProducer | None = None
@@ -187,17 +223,13 @@ class Relay:
 
     async def _session(self, stopping: asyncio.Event, pause: Pause) -> None:
         engine = self._tools.engine.execution_options(isolation_level="AUTOCOMMIT")
-        renew_at = floor_at = measure_at = 0.0
-        floor = Floor()
+        renew_at = measure_at = 0.0
         async with engine.connect() as connection:
             while not stopping.is_set():
                 now = time.monotonic()
                 if now >= renew_at:
                     await self._renew(connection)
                     renew_at = now + self._settings.relay_renew_seconds
-                if now >= floor_at and self._floors:
-                    await floor.advance(connection, self._floors)
-                    floor_at = now + self._settings.relay_floor_seconds
                 if now >= measure_at:
                     await self._measure(connection)
                     measure_at = now + MEASURE_SECONDS
@@ -208,10 +240,10 @@ class Relay:
         """Send what there is, up to a wave; return whether there may be more."""
         settings = self._settings
         left = self._lease_ends - time.monotonic()
-        if not self._floors or left <= settings.relay_guard_seconds:
+        if not self._backlog.floors or left <= settings.relay_guard_seconds:
             return False
         self._wake.clear()
-        rows = await self._read(connection)
+        rows = await self._backlog.read(connection)
         if not rows:
             return False
         left = self._lease_ends - time.monotonic()
@@ -234,26 +266,11 @@ class Relay:
             await pause.sleep(stopping)
             return True
         self._tools.crash.reach("after_send")
-        await connection.execute(_DELETE, {"shards": [row.shard for row in rows], "seqs": [row.seq for row in rows]})
+        await self._backlog.delete(connection, rows)
         self._tools.crash.reach("after_delete")
         pause.reset()
         self._report(rows, time.monotonic() - started)
         return True
-
-    async def _read(self, connection: AsyncConnection) -> Sequence[Any]:
-        settings = self._settings
-        shards = sorted(self._floors)
-        found = await connection.execute(
-            _READ,
-            {
-                "shards": shards,
-                "floors": [self._floors[shard] for shard in shards],
-                "per_shard": max(64, 2 * settings.relay_wave_records // len(shards)),
-                "records": settings.relay_wave_records,
-                "bytes": settings.relay_wave_bytes,
-            },
-        )
-        return found.all()
 
     async def _renew(self, connection: AsyncConnection) -> None:
         """Renew the leases, take free shards up to a fair share, give back what is beyond it."""
@@ -262,19 +279,19 @@ class Relay:
         seconds = settings.relay_lease_seconds
         others = (await connection.execute(_ATTEND, {"owner": owner, "seconds": seconds})).scalar_one()
         fair = -(-SHARDS // (others + 1))
-        held = set(self._floors)
+        held = set(self._backlog.floors)
         if held:
-            floors = {"shards": list(self._floors), "floors": list(self._floors.values())}
+            floors = {"shards": list(self._backlog.floors), "floors": list(self._backlog.floors.values())}
             renewed = await connection.execute(_RENEW, floors | {"owner": owner, "seconds": seconds})
             held = set(renewed.scalars())
         surplus = sorted(held)[fair:]
         if surplus:
             await connection.execute(_GIVE_BACK, {"shards": surplus, "owner": owner})
             held.difference_update(surplus)
-        self._floors = {shard: self._floors[shard] for shard in held}
+        self._backlog.floors = {shard: self._backlog.floors[shard] for shard in held}
         if len(held) < fair:
             taken = await connection.execute(_TAKE, {"owner": owner, "seconds": seconds, "wanted": fair - len(held)})
-            self._floors |= {row.shard: row.floor for row in taken}
+            self._backlog.floors |= {row.shard: row.floor for row in taken}
         self._lease_ends = asked + seconds
 
     async def _rest(self) -> None:
@@ -283,8 +300,8 @@ class Relay:
                 await self._wake.wait()
 
     async def _measure(self, connection: AsyncConnection) -> None:
-        if self._floors:
-            values = {"shards": list(self._floors), "floors": list(self._floors.values()), "most": COUNT_UP_TO}
+        if self._backlog.floors:
+            values = {"shards": list(self._backlog.floors), "floors": list(self._backlog.floors.values()), "most": COUNT_UP_TO}
             row = (await connection.execute(_MEASURE, values)).one()
             self._tools.observer.outbox(row.depth, float(row.oldest))
 
@@ -318,8 +335,8 @@ class Relay:
             await producer.stop()
         try:
             async with database.begin(self._tools.engine) as connection:
-                await connection.execute(_GIVE_BACK, {"shards": list(self._floors), "owner": self._owner})
+                await connection.execute(_GIVE_BACK, {"shards": list(self._backlog.floors), "owner": self._owner})
                 await connection.execute(_LEAVE, {"owner": self._owner})
         except Exception as error:  # noqa: BLE001  the leases end by themselves
             log.warning("relay: leases not given back: %s", describe(error))
-        self._floors = {}
+        self._backlog.floors = {}
