@@ -58,8 +58,9 @@ down: $(STAMP) ## stop what was left running (NAME=demo)
 status: $(STAMP) ## which processes of a stack run, and where (NAME=demo)
 	@$(BIN)/python -m tools.stack status --name $(NAME)
 
-simulate: $(STAMP) ## random lives of the whole system in one process (SEED=1 SEEDS=20 STEPS=150); a failing one is shrunk
-	@$(BIN)/python -m tests.world $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS))
+simulate: $(STAMP) ## random lives of the whole system, JOBS at once (SEED=1 SEEDS=20 STEPS=150); a failing one is shrunk
+	@$(BIN)/python -m tests.world $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) \
+		$(if $(JOBS),--jobs $(JOBS))
 
 bench: $(STAMP) ## measure; figures in .local/bench/ (BENCH=name runs one)
 	@$(BIN)/python -m tools.bench

@@ -88,6 +88,7 @@ class Baseline:
             node.positions = dict(self._positions[name])
             node.ids = SeededIds(1000 + 10 * seed + number)
             node.boot()
+            node.forget_look()
 
 
 @asynccontextmanager

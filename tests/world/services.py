@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from functools import partial
 from typing import Any
 
+import asyncpg
 import httpx
 from fastapi import FastAPI
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import audit.app
@@ -35,6 +37,7 @@ import router.handlers
 import router.settings
 from eventing import Call, NewTask, Runtime, RuntimeSettings, database
 from eventing.broker import TopicPartition
+from eventing.partitions import InboxDays
 from eventing.testing import FakeBus, FakeClock, Harness, SeededIds
 
 KEY = base64.b64encode(bytes(32)).decode()
@@ -47,6 +50,29 @@ Compose = Callable[[AsyncEngine], tuple[FastAPI, Callable[[], Factory]]]
 
 # Leases go by the database's clock: by the time a new process looks, those of a dead one have run out.
 _EXPIRE_LEASES = text("UPDATE task SET lease_until = now() - interval '1 s' WHERE lease_until IS NOT NULL")
+
+
+_LOOK = """
+    SELECT
+        (SELECT array_agg(DISTINCT shard ORDER BY shard) FROM outbox),
+        (SELECT array_agg((kind, due_at) ORDER BY kind) FROM (SELECT kind, min(due_at) AS due_at FROM task GROUP BY kind) AS t),
+        EXISTS (SELECT FROM parked_key WHERE wish IS NOT NULL) OR EXISTS (SELECT FROM quarantine WHERE wish IS NOT NULL),
+        (SELECT min(check_at) FROM waiting)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What there is to do in a service's database."""
+
+    shards: tuple[int, ...]
+    """That have something to send."""
+    tasks: tuple[tuple[str, datetime], ...]
+    """The earliest of each kind."""
+    wished: bool
+    """Whether a stash is to be drained."""
+    waiting: datetime | None
+    """When the sweep looks at a waiting stash again."""
 
 
 class PowerCut(BaseException):
@@ -77,6 +103,8 @@ class Service:
 
     name: str
     engine: AsyncEngine
+    aside: asyncpg.Connection
+    """For looks at the database from outside."""
     app: FastAPI
     bus: FakeBus
     clock: FakeClock
@@ -86,9 +114,31 @@ class Service:
     positions: dict[tuple[str, TopicPartition], int] = field(default_factory=dict)
     """The next offset by consumer; "" is what reads the compacted topics."""
     harness: Harness = field(init=False)
+    _look: Look | None = None
+    _inbox_days: dict[date, InboxDays | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # Each look costs as much as a short step: one is enough for as long as nothing was committed.
+        event.listen(self.engine.sync_engine, "commit", lambda _: self.forget_look())
         self.boot()
+
+    async def look(self) -> Look:
+        """What there is to do, as of the last commit."""
+        if self._look is None:
+            shards, tasks, wished, waiting = await self.aside.fetchrow(_LOOK)
+            self._look = Look(tuple(shards or ()), tuple((kind, at) for kind, at in tasks or ()), wished, waiting)
+        return self._look
+
+    def forget_look(self) -> None:
+        self._look = None
+
+    async def ready(self) -> None:
+        """Partitions for today's records; those of a day are made once, whatever processes come and go."""
+        today = self.clock.now().date()
+        if today not in self._inbox_days:
+            await self.harness._ready()
+            self._inbox_days[today] = self.runtime.inbox_days
+        self.runtime.inbox_days = self._inbox_days[today]
 
     @property
     def runtime(self) -> Runtime:
@@ -148,12 +198,19 @@ class Service:
 
 
 def start(
-    name: str, engine: AsyncEngine, *, bus: FakeBus, clock: FakeClock, ids: SeededIds, wms: httpx.AsyncBaseTransport | None
+    name: str,
+    engine: AsyncEngine,
+    *,
+    aside: asyncpg.Connection,
+    bus: FakeBus,
+    clock: FakeClock,
+    ids: SeededIds,
+    wms: httpx.AsyncBaseTransport | None,
 ) -> Service:
     """Compose one service; `wms` answers as the WMS of places with the http connector."""
     compose = partial(_fulfillment, wms=wms) if name == "fulfillment" else _COMPOSE[name]
     app, process = compose(engine)
-    return Service(name, engine, app, bus, clock, ids, process)
+    return Service(name, engine, aside, app, bus, clock, ids, process)
 
 
 def _runtime_settings() -> RuntimeSettings:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from eventing import crash
+
 from . import acts
 from .baseline import Baseline, taken
 from .services import PowerCut
@@ -21,7 +23,7 @@ WEIGHTS = {
     "order": 9, "send_again": 1, "send_newer": 3, "cancel": 6, "withdraw": 3, "change": 2, "refund": 2, "confirm": 1,
     "judge": 4, "receive": 3, "count_less": 3, "pause": 2, "steer": 2, "at_place": 8, "at_wms": 6, "carry": 1, "take_back": 2,
 }  # fmt: skip
-POINTS = ("after_claim", "before_commit", "after_commit", "after_lease", "after_call", "before_record", "after_apply")
+POINTS = tuple(sorted(crash.POINTS))
 PASS_SECONDS = (0.5, 5, 30, 61, 301, 901)
 LAST_HOURS = (0.02, 0.1, 0.3, 1, 1, 30)
 """How time goes on in the end: past a delivery, a merge that waits, orders offered again, into the next day."""
@@ -150,8 +152,13 @@ class Simulation:
         service = draw.choice(list(self.world.services))
         shards = await self.world.shards(service)
         if shards:
-            shard = draw.choice((None, draw.choice(shards)))
-            await self.world.relay(service, shard=shard, limit=draw.choice((1, 5, 300)), acknowledged=draw.random() < 0.85)
+            shard, limit = draw.choice((None, draw.choice(shards))), draw.choice((1, 5, 300))
+            acknowledged = draw.random() < 0.85
+
+            async def relay() -> None:
+                await self.world.relay(service, shard=shard, limit=limit, acknowledged=acknowledged)
+
+            await self._surviving(service, relay)
 
     async def _consume(self, draw: random.Random) -> None:
         behind = [

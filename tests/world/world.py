@@ -15,10 +15,9 @@ from typing import Any
 
 import asyncpg
 import httpx
-from sqlalchemy import text
 
 from contracts.topics import TOPICS
-from eventing import create_engine, database, envelope
+from eventing import create_engine, envelope
 from eventing.broker import Outgoing, Record, TopicPartition
 from eventing.draining import Drainer
 from eventing.sweeps import Sweeps
@@ -37,17 +36,12 @@ MORNING = datetime(2031, 3, 3, 1, 0, tzinfo=UTC)
 MOST_ROUNDS = 400
 MOST_BATCH = 300
 
-_NEXT_OUT = text(
-    """
+_NEXT_OUT = """
     SELECT seq, aggregatetype, aggregateid, payload, headers FROM outbox
-    WHERE CAST(:shard AS integer) IS NULL OR shard = :shard
-    ORDER BY seq LIMIT :limit
-    """
-)
-_SENT = text("DELETE FROM outbox WHERE seq = ANY(CAST(:seqs AS bigint[]))")
-_SHARDS = text("SELECT DISTINCT shard FROM outbox ORDER BY shard")
-_DUE = text("SELECT DISTINCT kind FROM task WHERE due_at <= CAST(:now AS timestamptz) ORDER BY kind")
-_NEXT_DUE = text("SELECT min(due_at) FROM task WHERE due_at > CAST(:now AS timestamptz)")
+    WHERE $1::integer IS NULL OR shard = $1
+    ORDER BY seq LIMIT $2
+"""
+_SENT = "DELETE FROM outbox WHERE seq = ANY($1::bigint[])"
 
 
 class IncoherentError(AssertionError):
@@ -76,21 +70,27 @@ class World:
 
     # Single steps
 
-    async def shards(self, service: str) -> list[int]:
+    async def shards(self, service: str) -> Sequence[int]:
         """The shards of a service that have something to send."""
-        async with database.begin(self.services[service].engine) as connection:
-            return list((await connection.execute(_SHARDS)).scalars())
+        return (await self.services[service].look()).shards
 
     async def relay(self, service: str, *, shard: int | None = None, limit: int = MOST_BATCH, acknowledged: bool = True) -> int:
         """Send what lies in an outbox, in order; what is not acknowledged stays, and is sent again."""
-        async with database.begin(self.services[service].engine) as connection:
-            rows = (await connection.execute(_NEXT_OUT, {"shard": shard, "limit": limit})).all()
-            for row in rows:
-                self.publish(
-                    Outgoing(row.aggregatetype, row.aggregateid.encode(), row.payload, envelope.headers_of(row.headers))
-                )
-            if rows and acknowledged:
-                await connection.execute(_SENT, {"seqs": [row.seq for row in rows]})
+        node = self.services[service]
+        if not (await node.look()).shards:
+            return 0
+        rows = await node.aside.fetch(_NEXT_OUT, shard, limit)
+        if not rows:
+            return 0
+        node.mains.reach("before_send")
+        for row in rows:
+            headers = envelope.headers_of(row["headers"])
+            self.publish(Outgoing(row["aggregatetype"], row["aggregateid"].encode(), row["payload"], headers))
+        node.mains.reach("after_send")
+        if acknowledged:
+            await node.aside.execute(_SENT, [row["seq"] for row in rows])
+            node.forget_look()
+            node.mains.reach("after_delete")
         return len(rows)
 
     def publish(self, outgoing: Outgoing) -> Record:
@@ -107,13 +107,13 @@ class World:
     ) -> int:
         """One poll of a consumer; with `committed=False` its offsets are lost, and the same records come again."""
         node = self.services[service]
-        await node.harness._ready()
         records: list[Record] = []
         for where in sorted(partitions if partitions is not None else node.behind(consumer)):
             at = node.positions.get((consumer, where), 0)
             records += self.bus._logs[where][at : at + limit - len(records)]
         if not records:
             return 0
+        await node.ready()
         if consumer:
             await self._process(node, consumer, records)
         else:
@@ -121,15 +121,21 @@ class World:
             outcome = await node.runtime.compacted.process(records)
             self._note(service, outcome)
         await self.drain(service)
+        if consumer:
+            node.mains.reach("before_offset_commit")
         if committed:
             for record in records:
                 node.positions[consumer, TopicPartition(record.topic, record.partition)] = record.offset + 1
+            if consumer:
+                node.mains.reach("after_offset_commit")
         return len(records)
 
     async def drain(self, service: str) -> None:
         """Carry out wishes, as the consumers would within a second."""
         node = self.services[service]
         for _ in range(MOST_ROUNDS):
+            if not (await node.look()).wished:
+                return
             moved = False
             for processor in node.runtime.processors.values():
                 outcome = await Drainer(processor).drain()
@@ -141,19 +147,23 @@ class World:
 
     async def due(self, service: str) -> list[str]:
         """The kinds of task that are due."""
-        async with database.begin(self.services[service].engine) as connection:
-            return list((await connection.execute(_DUE, {"now": self.clock.now()})).scalars())
+        now = self.clock.now()
+        return [kind for kind, at in (await self.services[service].look()).tasks if at <= now]
 
     async def run_tasks(self, service: str, kind: str) -> int:
         node = self.services[service]
-        await node.harness._ready()
+        await node.ready()
         done = await node.runtime.task_workers[kind].run_once()
         await self.drain(service)
         return done
 
     async def look_again(self, service: str) -> None:
         """Have waiting records looked at again, as the sweep does."""
-        runtime = self.services[service].runtime
+        node = self.services[service]
+        waiting = (await node.look()).waiting
+        if waiting is None or waiting > self.clock.now():
+            return
+        runtime = node.runtime
         sweeps = Sweeps(
             runtime._tools, runtime.settings, task_kinds=(), ensure_inbox=runtime.ensure_inbox, look_for_wishes=lambda: None
         )
@@ -180,16 +190,9 @@ class World:
     async def pass_time(self, *, seconds: float = 0, hours: float = 0, days: float = 0) -> None:
         """Let time pass, and all that it brings."""
         self.clock.advance(seconds=seconds, hours=hours, days=days)
-        for name in self.services:
+        for name, node in self.services.items():
+            node.forget_look()  # Whatever changed a database unseen is seen from here on.
             await self.look_again(name)
-        await self.settle()
-
-    async def until(self, moment: datetime) -> None:
-        """Let time pass from timer to timer."""
-        while (following := await self._next_due()) is not None and following <= moment:
-            self.clock.set(following)
-            await self.settle()
-        self.clock.set(moment)
         await self.settle()
 
     # What must hold
@@ -243,13 +246,6 @@ class World:
             if item.fault is not None
         ]
 
-    async def _next_due(self) -> datetime | None:
-        found: list[datetime] = []
-        for node in self.services.values():
-            async with database.begin(node.engine) as connection:
-                found += [at for at in (await connection.execute(_NEXT_DUE, {"now": self.clock.now()})).scalars() if at]
-        return min(found, default=None)
-
 
 class BusTopics:
     """The bus as the checks read a broker."""
@@ -288,10 +284,11 @@ async def make_world(
             urls[name] = await migrated_database(name)
             engine = create_engine(urls[name], pool_size=3)
             stack.push_async_callback(engine.dispose)
-            node = services[name] = start(name, engine, bus=bus, clock=clock, ids=SeededIds(number), wms=wms)
-            clients[name] = await stack.enter_async_context(as_caller(node.app, roles=["admin", "pii.read"]))
             databases[name] = await asyncpg.connect(urls[name])
             stack.push_async_callback(databases[name].close)
+            ids = SeededIds(number)
+            node = services[name] = start(name, engine, aside=databases[name], bus=bus, clock=clock, ids=ids, wms=wms)
+            clients[name] = await stack.enter_async_context(as_caller(node.app, roles=["admin", "pii.read"]))
             await node.add_first_tasks()
         sources = Sources(databases, BusTopics(bus, services))
         yield World(urls, clock, bus, services, InProcess(clients), sources)
