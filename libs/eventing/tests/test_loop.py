@@ -292,7 +292,7 @@ async def test_two_workers_share_the_work(bus: Bus, start: Start, eventually: Ev
             assert loop._consumer is not None
             assert len(loop._consumer.assignment()) == 4  # Half of 2 topics × 4 partitions.
             assert runtime._relay is not None
-            assert len(runtime._relay._floors) == 8
+            assert len(runtime._relay._backlog.floors) == 8
 
     await eventually(shared, seconds=20)
     told = {f"k{n}": [1] for n in range(50)}

@@ -190,14 +190,14 @@ async def test_a_second_worker_gets_its_share_and_gives_it_back(
     two = await start()
 
     async def shared() -> None:
-        assert {len(runtime._relay._floors) for runtime in (one, two) if runtime._relay is not None} == {8}
+        assert {len(runtime._relay._backlog.floors) for runtime in (one, two) if runtime._relay is not None} == {8}
 
     await eventually(shared)
     await two.stop()
 
     async def taken_back() -> None:
         assert one._relay is not None
-        assert len(one._relay._floors) == 16
+        assert len(one._relay._backlog.floors) == 16
 
     await eventually(taken_back, seconds=5)
     await emit(one, range(100))

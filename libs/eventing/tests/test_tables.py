@@ -38,8 +38,10 @@ async def test_the_way_back_leaves_nothing(empty_database: Callable[[], Awaitabl
             self.statements.append(sqltext)
 
     steps = Operations()
-    migrations.upgrade(steps, to=1)
-    migrations.downgrade(steps, to=0)
+    for version in range(migrations.LATEST):
+        migrations.upgrade(steps, to=version + 1)
+    for version in reversed(range(migrations.LATEST)):
+        migrations.downgrade(steps, to=version)
     async with database.begin(engine) as connection:
         for statement in steps.statements:
             await connection.exec_driver_sql(statement)

@@ -114,7 +114,7 @@ class LocalKafka:
         options = [f"--cluster-id={_cluster_id()}", "-c", str(self._properties)]  # An id may begin with "-", as an option does.
         child = spawn(
             "kafka format",
-            [*_java(class_path), "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", *options],
+            [*_java(class_path), "kafka.tools.StorageTool", "format", *options],
             log_path=self.log_path.with_name("kafka-format.log"),
             watchdog=self._watchdog,
             tier=self._tier,
@@ -132,6 +132,7 @@ class LocalKafka:
 def _java(class_path: str) -> list[str]:
     return [
         str(JAVA),
+        "-XX:TieredStopAtLevel=1",  # Compiling better costs more than it earns in the minutes that a local broker lives.
         "-XX:+UseSerialGC",  # Collector threads would fight the services for two cores; the heap is small.
         "--sun-misc-unsafe-memory-access=allow",  # Kafka unmaps files that way; Java would warn at every start.
         "-Djava.awt.headless=true",

@@ -215,9 +215,12 @@ DOWN_TO_0: Sequence[str] = tuple(
         "inbox",
     )
 )
-_UP = {1: VERSION_1}
-_DOWN = {0: DOWN_TO_0}
-LATEST = 1
+# Tasks that are due at one moment are taken in the order of their ids. A table of open tasks is small: no need to build beside.
+VERSION_2: Sequence[str] = ("CREATE INDEX task_due_in_order ON task (kind, due_at, id)", "DROP INDEX task_due")
+DOWN_TO_1: Sequence[str] = ("CREATE INDEX task_due ON task (kind, due_at)", "DROP INDEX task_due_in_order")
+_UP = {1: VERSION_1, 2: VERSION_2}
+_DOWN = {0: DOWN_TO_0, 1: DOWN_TO_1}
+LATEST = 2
 
 
 def upgrade(op: Executes, *, to: int) -> None:

@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -102,10 +102,14 @@ _READ = text(
     ORDER BY wave.seq
     """
 )
+# Row by row through the index, whatever the planner believes of a table that is empty most of the time: joined the other way
+# round, each of a thousand rows would be compared with each.
 _DELETE = text(
     """
-    DELETE FROM outbox o USING unnest(CAST(:shards AS smallint[]), CAST(:seqs AS bigint[])) AS r(shard, seq)
-    WHERE o.shard = r.shard AND o.seq = r.seq
+    DELETE FROM outbox WHERE ctid = ANY(ARRAY(
+        SELECT o.ctid FROM unnest(CAST(:shards AS smallint[]), CAST(:seqs AS bigint[])) AS r(shard, seq)
+        CROSS JOIN LATERAL (SELECT ctid FROM outbox WHERE outbox.shard = r.shard AND outbox.seq = r.seq OFFSET 0) AS o
+    ))
     """
 )
 # The order is the proof: first the sequence, then the id. CASE needs the one before it may draw the other.
@@ -115,6 +119,9 @@ _NOTE = text(
     FROM (SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS seq FROM outbox_seq OFFSET 0) AS noted
     """
 )
+# A plan that is made while the outbox is empty reads the whole table, and stays when the table has grown.
+_BY_INDEX = text("SELECT set_config(name, 'off', false) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan']) AS name")
+_BY_CHOICE = text("SELECT set_config(name, 'on', false) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan']) AS name")
 _MEASURE = text(
     """
     SELECT count(*) AS depth, coalesce(extract(epoch FROM clock_timestamp() - min(ce_time)), 0) AS oldest
@@ -179,6 +186,18 @@ class Backlog:
             self._noted, self._note_at = (noted.seq, noted.own_id), now + self._note_seconds
 
 
+@contextlib.asynccontextmanager
+async def _reading_by_index(connection: AsyncConnection) -> AsyncIterator[None]:
+    """The connection goes back to the pool as it came, or not at all."""
+    await connection.execute(_BY_INDEX)
+    try:
+        yield
+    except BaseException:
+        await connection.invalidate()
+        raise
+    await connection.execute(_BY_CHOICE)
+
+
 class Relay:
     """Sends the outbox rows of the shards it holds."""
 
@@ -224,7 +243,7 @@ class Relay:
     async def _session(self, stopping: asyncio.Event, pause: Pause) -> None:
         engine = self._tools.engine.execution_options(isolation_level="AUTOCOMMIT")
         renew_at = measure_at = 0.0
-        async with engine.connect() as connection:
+        async with engine.connect() as connection, _reading_by_index(connection):
             while not stopping.is_set():
                 now = time.monotonic()
                 if now >= renew_at:

@@ -23,7 +23,7 @@ class RuntimeSettings:
     """A crash point, or "point:n" for its n-th passing. Test builds only."""
 
     batch_records: int = 300  # Beyond that the cost per record is flat and locks are held longer.
-    fetch_min_bytes: int = 20_000  # With the wait below this makes batches of hundreds under load.
+    fetch_min_bytes: int = 100_000  # With the wait below this makes batches of hundreds under load.
     fetch_wait_seconds: float = 0.05
     session_seconds: float = 10.0
     heartbeat_seconds: float = 3.0
@@ -39,7 +39,7 @@ class RuntimeSettings:
     relay_wave_bytes: int = 4 * 1024 * 1024
     relay_idle_seconds: float = 0.05
     relay_send_seconds: float = 3.0
-    relay_floor_seconds: float = 1.0
+    relay_floor_seconds: float = 1.0  # At rest; under load every wave raises the floors.
     producer_life_seconds: float = 24 * 3600.0
 
     task_idle_seconds: float = 0.5
