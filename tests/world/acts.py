@@ -11,9 +11,10 @@ import json
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from eventing.broker import Outgoing
+from eventing.broker import Outgoing, TopicPartition
 from tools.sample.goods import Good
 from tools.sample.orders import OrderMaker
 from tools.sample.places import PLACES
@@ -29,6 +30,8 @@ GOODS = (
     Good("ALONE", "单独发货的商品", "home", 3333, 1000, 9000),
     Good("SPREAD", "分散库存商品", "home", 701, 200, 100),
 )
+LATE = Good("LATE", "晚上架的商品", "home", 2501, 900, 200)
+"""The catalogue does not know it in the beginning."""
 SET = Good("SET", "组合商品", "home", 7777, 2400, 700)
 SET_PARTS = [{"sku_id": "PLENTY", "quantity": 2}, {"sku_id": "SPREAD", "quantity": 1}]
 AUTOMATIC, AT_WMS, BY_HAND, STORE = "WH-HANGZHOU", "WH-GUANGZHOU", "WH-TIANJIN", "ST-SHANGHAI"
@@ -62,9 +65,13 @@ async def seed(world: World) -> None:
     for place_id, how in drives.items():
         await world.oms.put("fulfillment", f"/v1/places/{place_id}/connector", {"reason": "test", **how})
     await world.oms.put("audit", "/v1/rule-set", {"reason": "test", "rules": RULE_SET})
-    policy = {"reason": "test", "shops": [{"channel": "wechat_shop", "shop_id": "splitting", "shortage": "split"}]}
-    await world.oms.put("inventory", "/v1/policies/shortage", policy)
+    await world.oms.put("inventory", "/v1/policies/shortage", _shortage("splitting"))
     await world.settle()
+
+
+def _shortage(*shops: str) -> dict[str, Any]:
+    split = [{"channel": "wechat_shop", "shop_id": shop, "shortage": "split"} for shop in shops]
+    return {"reason": "test", "shops": split}
 
 
 @dataclass(slots=True)
@@ -76,10 +83,13 @@ class Crowd:
     orders: list[dict[str, Any]] = field(default_factory=list)
     """As last sent, by number."""
     receivers: list[dict[str, Any]] = field(default_factory=list)
+    meant: dict[bytes, dict[str, Any]] = field(default_factory=dict)
+    """What was meant by what nobody can read."""
     count: int = 0
 
     def reset(self) -> None:
         self.orders.clear()
+        self.meant.clear()
         self.count = 0
         self.receivers = [OrderMaker(number, now=self.world.clock.now()).receiver() for number in (1, 2)]
 
@@ -87,8 +97,11 @@ class Crowd:
 
     async def order(self, draw: random.Random) -> None:
         """A new order of a shop, over HTTP or the topic."""
+        await self._send(self._new_order(draw), draw)
+
+    def _new_order(self, draw: random.Random) -> dict[str, Any]:
         maker = OrderMaker(draw.getrandbits(30), now=self.world.clock.now(), run=f"{self._next()}N")
-        wanted = draw.sample([*GOODS, SET], draw.choice((1, 1, 2, 2, 3)))
+        wanted = draw.sample([*GOODS, SET, LATE], draw.choice((1, 1, 2, 2, 3)))
         lines = [
             maker.line(good, draw.choice((1, 1, 2, 3, 5, 25) if good.sku_id == "PLENTY" else (1, 1, 2, 3)), number=number)
             for number, good in enumerate(wanted, 1)
@@ -112,7 +125,23 @@ class Crowd:
             at = self.world.clock.now().isoformat()
             fields["fulfilment"] = {"kind": "already_handed_over", "place_id": STORE, "handed_over_at": at}
             channel, fields["trade_state"] = "pos", "finished"
-        await self._send(maker.order(channel, **fields), draw)
+        return maker.order(channel, **fields)
+
+    async def garble(self, draw: random.Random) -> None:
+        """Something on `channel.orders` that nobody can take in."""
+        order = self._new_order(draw)
+        body = json.dumps(order, ensure_ascii=False)
+        garbled = draw.choice(
+            (
+                body[: len(body) // 2],
+                json.dumps(order | {"lines": []}),
+                json.dumps(order | {"paid_minor": "much"}),
+                json.dumps(order | {"buyer": None}),
+                body.replace('"lines"', '"shop_id": "twice", "lines"'),
+            )
+        ).encode()
+        self.world.garbled[garbled], self.meant[garbled] = 0, order
+        self.world.publish(Outgoing("channel.orders", b"anything", garbled, []))
 
     async def send_again(self, draw: random.Random) -> None:
         if self.orders:
@@ -141,13 +170,16 @@ class Crowd:
         await self._send(order, draw)
 
     async def _send(self, order: dict[str, Any], draw: random.Random) -> None:
-        self.orders = [known for known in self.orders if known["channel_order_no"] != order["channel_order_no"]]
-        self.orders.append(order)
+        self._remember(order)
         if draw.random() < 0.5:
             body = json.dumps(order, ensure_ascii=False).encode()
             self.world.publish(Outgoing("channel.orders", str(draw.randrange(9)).encode(), body, []))
         else:
             await self._ask("ingest", "POST", "/v1/orders", {"orders": [order]})
+
+    def _remember(self, order: dict[str, Any]) -> None:
+        self.orders = [known for known in self.orders if known["channel_order_no"] != order["channel_order_no"]]
+        self.orders.append(order)
 
     async def cancel(self, draw: random.Random) -> None:
         """Cancel all that is left of an order, or some units of a line."""
@@ -196,7 +228,119 @@ class Crowd:
         order_id = await self._pick(draw, "audit", "SELECT order_id FROM order_state WHERE state = 'held' ORDER BY 1")
         if order_id is not None:
             act = draw.choice(("release", "release", "release", "reject", "holds"))
-            await self._ask("audit", "POST", f"/v1/orders/{order_id}/{act}", {"reason": "test"})
+            later = {"undo_seconds": 60} if act != "holds" and draw.random() < 0.2 else {}
+            await self._ask("audit", "POST", f"/v1/orders/{order_id}/{act}", {"reason": "test", **later})
+
+    async def undo(self, draw: random.Random) -> None:
+        """Take back a release or reject that waits."""
+        act_id = await self._pick(draw, "audit", "SELECT act_id FROM deferred_act WHERE state = 'waiting' ORDER BY 1")
+        if act_id is not None:
+            await self._ask("audit", "POST", f"/v1/acts/{act_id}/undo", {"reason": "test"})
+
+    async def mend(self, draw: random.Random) -> None:
+        """An operator tries again, corrects or discards what was parked or quarantined."""
+        if draw.random() < 0.3:
+            await self._mend_quarantined(draw)
+            return
+        service = draw.choice(list(self.world.services))
+        key = await self._pick(draw, service, "SELECT DISTINCT key FROM parked_key WHERE cause <> 'waiting' ORDER BY 1")
+        if key is None:
+            return
+        if draw.random() < 0.3:
+            await self._edit_parked(service, key)
+        await self._ask(service, "POST", f"/v1/operations/parked/{key}/retry", {"reason": "test"})
+
+    async def _edit_parked(self, service: str, key: str) -> None:
+        """As it was: a new record of the same content, with the old one as its cause."""
+        http = self.world.http(service)
+        records = (await http.get(f"/v1/operations/parked/{key}")).json()
+        path = f"/v1/operations/parked/{key}/records/{records[0]['id']}"
+        raw = await http.get(f"{path}/raw", params={"reason": "test"})
+        await self._ask(service, "PUT", path, {"reason": "test", "body": json.loads(raw.content)})
+
+    async def _mend_quarantined(self, draw: random.Random) -> None:
+        rows = await self.world.rows(
+            "ingest", "SELECT id, partition, record_offset FROM quarantine WHERE wish IS NULL ORDER BY partition, record_offset"
+        )
+        if not rows:
+            return
+        record_id, partition, offset = draw.choice(rows)
+        path = f"/v1/operations/quarantined/{record_id}"
+        if (act := draw.choice(("retry", "discard", "edit"))) != "edit":
+            await self._ask("ingest", "POST", f"{path}/{act}", {"reason": "test"})
+            return
+        order = self.meant[self.world.bus._logs[TopicPartition("channel.orders", partition)][offset].value]
+        self._remember(order)
+        await self._ask("ingest", "PUT", path, {"reason": "test", "body": order})
+
+    async def rule(self, draw: random.Random) -> None:
+        """Rules and policies change in the middle of it all."""
+        if draw.random() < 0.5:
+            rules = [rule for rule in RULE_SET if draw.random() < 0.7]
+            await self._ask("audit", "PUT", "/v1/rule-set", {"reason": "test", "rules": rules})
+        else:
+            shops = draw.sample(SHOPS, draw.randrange(len(SHOPS)))
+            await self._ask("inventory", "PUT", "/v1/policies/shortage", _shortage(*shops))
+
+    async def close_books(self, draw: random.Random) -> None:
+        """Close a period, or open it again."""
+        period = f"{self.world.clock.now():%Y-%m}"
+        await self._ask("ledger", "POST", f"/v1/periods/{period}/{draw.choice(('close', 'open'))}", {"reason": "test"})
+
+    async def list_late(self, draw: random.Random) -> None:
+        """The catalogue learns of what was sold before, and some of it comes."""
+        await self._ask("inventory", "PUT", "/v1/items", {"items": [LATE.item()]})
+        await self._book(draw, "receipts", {"sku_id": LATE.sku_id, "quantity": 3, "unit_cost_minor": 900})
+
+    async def move(self, draw: random.Random) -> None:
+        """Goods leave for another place, or arrive there: all, fewer or more."""
+        rows = await self.world.rows(
+            "inventory",
+            "SELECT document_id, sku_id, announced FROM incoming JOIN stock_document USING (document_id)"
+            " WHERE kind = 'transfer' AND open ORDER BY document_id, sku_id",
+        )
+        if rows and draw.random() < 0.6:
+            document_id, sku_id, announced = draw.choice(rows)
+            received = max(0, announced + draw.choice((0, 0, -1, 1)))
+            body = {"reason": "test", "lines": [{"sku_id": sku_id, "received": received}]}
+            await self._ask("inventory", "POST", f"/v1/transfers/{document_id}/receipt", body)
+            return
+        source, target = draw.sample(list(STOCK), 2)
+        await self._ask(
+            "inventory",
+            "POST",
+            "/v1/transfers",
+            {
+                "reason": "test",
+                "reference": f"M{self._next()}",
+                "from_place_id": source,
+                "to_place_id": target,
+                "lines": [{"sku_id": draw.choice(GOODS).sku_id, "quantity": draw.choice((1, 2))}],
+            },
+        )
+
+    async def expect(self, draw: random.Random) -> None:
+        """A supplier announces goods, or will not send them after all."""
+        rows = await self.world.rows(
+            "inventory",
+            "SELECT DISTINCT document_id FROM incoming JOIN stock_document USING (document_id)"
+            " WHERE kind = 'incoming' ORDER BY document_id",
+        )
+        if rows and draw.random() < 0.4:
+            path = f"/v1/incoming/{draw.choice(rows)[0]}/close"
+            await self._ask("inventory", "POST", path, {"reason": "test"})
+            return
+        due_on = f"{self.world.clock.now() + timedelta(days=draw.choice((1, 5))):%Y-%m-%d}"
+        await self._book(draw, "incoming", {"sku_id": draw.choice(GOODS).sku_id, "quantity": 2}, due_on=due_on)
+
+    async def stocktake(self, draw: random.Random) -> None:
+        """A place sends its own numbers."""
+        body = {
+            "reference": f"S{self._next()}",
+            "taken_at": self.world.clock.now().isoformat(),
+            "lines": [{"sku_id": draw.choice(GOODS).sku_id, "counted": draw.choice((0, 1, 3, 6))}],
+        }
+        await self._ask("inventory", "PUT", f"/v1/places/{draw.choice(list(STOCK))}/snapshot", body)
 
     async def receive(self, draw: random.Random) -> None:
         line = {"sku_id": draw.choice(GOODS).sku_id, "quantity": draw.choice((1, 2, 5)), "unit_cost_minor": 1500}
@@ -304,6 +448,19 @@ class Crowd:
         """Finish what is begun at the WMS; whether there was something."""
         self.wms.deaf = 0
         return self.wms.step(draw) or await self.wms.say(self.world, draw)
+
+    async def mend_all(self) -> bool:
+        """Whatever still lies parked is tried again, and what nobody can read is discarded; whether there was something."""
+        found = False
+        for service in self.world.services:
+            sql = "SELECT DISTINCT key FROM parked_key WHERE cause <> 'waiting' AND wish IS NULL ORDER BY 1"
+            for (key,) in await self.world.rows(service, sql):
+                await self._ask(service, "POST", f"/v1/operations/parked/{key}/retry", {"reason": "the end"})
+                found = True
+        for (record_id,) in await self.world.rows("ingest", "SELECT id FROM quarantine WHERE wish IS NULL ORDER BY id"):
+            await self._ask("ingest", "POST", f"/v1/operations/quarantined/{record_id}/discard", {"reason": "the end"})
+            found = True
+        return found
 
     # Within
 

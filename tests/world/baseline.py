@@ -83,6 +83,7 @@ class Baseline:
         world = self.world
         world.clock.set(self._now)
         world.refused.clear()
+        world.garbled.clear()
         world.bus._logs = {where: list(log) for where, log in self._logs.items()}
         for number, (name, node) in enumerate(world.services.items(), 1):
             node.positions = dict(self._positions[name])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import partial
@@ -38,6 +38,7 @@ import router.settings
 from eventing import Call, NewTask, Runtime, RuntimeSettings, database
 from eventing.broker import TopicPartition
 from eventing.partitions import InboxDays
+from eventing.reading import Item
 from eventing.testing import FakeBus, FakeClock, Harness, SeededIds
 
 KEY = base64.b64encode(bytes(32)).decode()
@@ -79,6 +80,10 @@ class PowerCut(BaseException):
     """A process that dies here and now: nothing may catch it, as nothing catches SIGKILL."""
 
 
+class DefectError(Exception):
+    """A bug of the moment, in a handler: whatever is parked for it goes through when it is tried again."""
+
+
 @dataclass(slots=True)
 class Mains:
     """Stands in for the crash points of a runtime: cuts the power at the chosen passing of a point."""
@@ -87,6 +92,8 @@ class Mains:
     passings: int = 0
     """How many passings of the point are survived."""
     is_cut: bool = False
+    defects: int = 0
+    """How many of the next calls of handlers fail, as by a bug."""
 
     def reach(self, point: str) -> None:
         if point != self.point:
@@ -146,13 +153,21 @@ class Service:
 
     def boot(self) -> None:
         """A new process on the same database: whatever the old one had in memory is gone."""
-        self.mains.point, self.mains.is_cut = "", False
+        self.mains.point, self.mains.is_cut, self.mains.defects = "", False, 0
         self.harness = Harness(self._start(), clock=self.clock, ids=self.ids, bus=self.bus)
         runtime = self.app.state.runtime = self.harness.runtime
         object.__setattr__(runtime._tools, "crash", self.mains)
+        for processor in runtime.processors.values():
+            object.__setattr__(processor, "run_handlers", partial(self._run_handlers, processor.run_handlers))
         for worker in runtime.task_workers.values():
             if isinstance(worker._handler, Call):
                 worker._handler = replace(worker._handler, concurrency=1)  # Calls at once would end in any order.
+
+    async def _run_handlers(self, run: Callable[..., Awaitable[Any]], items: Sequence[Item], *more: Any, **named: Any) -> Any:
+        if items and self.mains.defects:
+            self.mains.defects -= 1
+            raise DefectError
+        return await run(items, *more, **named)
 
     async def reboot(self) -> None:
         """After a death: the leases of the dead run out first."""

@@ -18,10 +18,11 @@ from .world import MOST_ROUNDS, make_world
 
 WEIGHTS = {
     # What happens between the services.
-    "flow": 5, "relay": 14, "consume": 30, "task": 8, "levels": 1, "pass_time": 6, "look_again": 1, "die": 4,
+    "flow": 5, "relay": 14, "consume": 30, "task": 8, "levels": 1, "pass_time": 6, "look_again": 1, "die": 4, "err": 2,
     # What happens outside.
     "order": 9, "send_again": 1, "send_newer": 3, "cancel": 6, "withdraw": 3, "change": 2, "refund": 2, "confirm": 1,
     "judge": 4, "receive": 3, "count_less": 3, "pause": 2, "steer": 2, "at_place": 8, "at_wms": 6, "carry": 1, "take_back": 2,
+    "garble": 1, "mend": 4, "list_late": 1, "move": 2, "expect": 1, "stocktake": 1, "rule": 1, "close_books": 1, "undo": 1,
 }  # fmt: skip
 POINTS = tuple(sorted(crash.POINTS))
 PASS_SECONDS = (0.5, 5, 30, 61, 301, 901)
@@ -214,6 +215,10 @@ class Simulation:
         else:
             node.mains.point, node.mains.passings = draw.choice(POINTS), draw.choice((0, 0, 1, 3))
 
+    async def _err(self, draw: random.Random) -> None:
+        """A consumer fails once or twice, as by a bug: keys are parked, and what follows queues behind them."""
+        draw.choice(list(self.world.services.values())).mains.defects = draw.choice((1, 1, 2))
+
     async def _surviving(self, service: str, step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
@@ -225,7 +230,8 @@ class Simulation:
     async def _come_to_rest(self, draw: random.Random) -> None:
         world = self.world
         for node in world.services.values():
-            node.mains.point = ""
+            node.mains.point, node.mains.defects = "", 0
+        await self._crowd.list_late(draw)
         for place_id in acts.STOCK:
             await world.http("inventory").post(f"/v1/locations/{place_id}/resume", json={"reason": "the end"})
         for hours in LAST_HOURS:
@@ -238,7 +244,7 @@ class Simulation:
     async def _finish(self, draw: random.Random) -> None:
         for _ in range(MOST_ROUNDS):
             await self.world.settle()
-            if not await self._crowd.go_home(draw):
+            if not await self._crowd.mend_all() and not await self._crowd.go_home(draw):
                 return
         raise RuntimeError("the WMS never comes to rest")
 

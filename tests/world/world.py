@@ -29,7 +29,7 @@ from tools.coherence.checks import SERVICES
 from tools.coherence.model import Sources, TopicRecord
 from webapi.testing import as_caller
 
-from .services import ORDER_PARTITIONS, Service, start
+from .services import ORDER_PARTITIONS, DefectError, Service, start
 
 MORNING = datetime(2031, 3, 3, 1, 0, tzinfo=UTC)
 """A Monday, 9 o'clock in China. Far ahead of the database's own clock, whose "older than" no check may meet."""
@@ -66,7 +66,9 @@ class World:
     oms: InProcess
     sources: Sources
     refused: list[str] = field(default_factory=list)
-    """What was parked or quarantined, in words."""
+    """What was parked or quarantined and should not have been, in words."""
+    garbled: dict[bytes, int] = field(default_factory=dict)
+    """What nobody can take in, and how often it was refused."""
 
     # Single steps
 
@@ -206,6 +208,7 @@ class World:
         ]
         findings = [f"{o.check.name}: {f.subject}: {f.detail}" for o in failed for f in o.findings[:5]]
         findings += self.refused
+        findings += [f"taken in, whatever it may be: {value[:300]!r}" for value, times in self.garbled.items() if not times]
         if findings:
             raise IncoherentError("\n".join(findings))
 
@@ -240,11 +243,15 @@ class World:
         self._note(node.name, outcome)
 
     def _note(self, service: str, outcome: Any) -> None:
-        self.refused += [
-            f"{service} refused {item.record.topic} {item.key}: {item.fault.code} {item.fault.reason}"
-            for item in (*outcome.parked, *outcome.quarantined)
-            if item.fault is not None
-        ]
+        for item in (*outcome.parked, *outcome.quarantined):
+            if item.fault is None or DefectError.__name__ in item.fault.reason:
+                continue
+            if item.record.topic == "channel.orders" and item.record.value in self.garbled:
+                self.garbled[item.record.value] += 1
+                continue
+            self.refused.append(
+                f"{service} refused {item.record.topic} {item.key}: {item.fault.code} {item.fault.reason} {item.fault.field}"
+            )
 
 
 class BusTopics:
