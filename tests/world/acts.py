@@ -246,7 +246,8 @@ class Crowd:
         key = await self._pick(draw, service, "SELECT DISTINCT key FROM parked_key WHERE cause <> 'waiting' ORDER BY 1")
         if key is None:
             return
-        if draw.random() < 0.3:
+        # Vouchers go by the id of their event, and the books' checks know of no edit: there it is tried again as it is.
+        if draw.random() < 0.3 and service != "ledger":
             await self._edit_parked(service, key)
         await self._ask(service, "POST", f"/v1/operations/parked/{key}/retry", {"reason": "test"})
 
