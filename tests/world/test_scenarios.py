@@ -316,9 +316,11 @@ async def test_the_receiver_changes_at_every_stage(shop: Shop, stage: str) -> No
     reached = await shop.stage(order)
     assert reached in ({"stuck", "reserved", "unroutable"} if stage == "stuck" else {stage})
     moved = {"province": "四川省", "city": "绵阳市", "district": "涪城区", "street": "临园路东段 12 号"}
+    before = (await shop.detail(order))["order"]["destination"]
     request = await shop.change_receiver(order, **moved)
     late = stage == "delivered"
     assert (request["applied"], request["refused"]) == (([], ["receiver"]) if late else (["receiver"], []))
+    assert ((await shop.detail(order))["order"]["destination"] == before) is late, "shown is where it goes"
     await shop.world.check()
     if stage == "parked":
         await shop.world.oms.put("inventory", "/v1/items", {"items": [good.item()]})

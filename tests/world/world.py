@@ -242,8 +242,8 @@ class World:
     # Within
 
     async def _cancelled_unseen(self) -> list[str]:
-        """Orders that inventory never took in: parked there, they were discarded for the whole cancel that followed. Their units
-        are counted as cancelled; of their root nothing else is there."""
+        """Orders that inventory never took in: parked there, they were discarded for the whole cancel that followed. Their
+        units are counted as cancelled; of their root nothing else is there."""
         sql = """
             SELECT root_id FROM stock_order
             WHERE root_id IN (SELECT order_id FROM stock_order WHERE state = 'root')

@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID, uuid5
 
+from pydantic_core import from_json, to_json
+
 from contracts import (
     CancellationSettled,
     CancelRequested,
     CancelWithdrawn,
     ChangeRequested,
     ChangeSettled,
+    Destination,
     MoneyChange,
     Order,
     OrderReceived,
@@ -276,6 +279,17 @@ class Change:
     pending: str = ""
     """The part as it will have been sent once the change applies; empty where no quantity changes."""
     money: Sequence[MoneyChange] = ()
+    former: str = ""
+    """What `former_receiver` says, where a person asks for another receiver."""
+
+
+def former_receiver(block: Order, *, asked_ref: UUID) -> str:
+    """How an order stands for which another receiver is asked for: a refusal takes it back there."""
+    before = {
+        "receiver_ref": block.receiver_ref and str(block.receiver_ref),
+        "destination": block.destination and block.destination.model_dump(mode="json"),
+    }
+    return to_json({"asked_ref": str(asked_ref), "before": before}).decode()
 
 
 def ask_change(dossier: Dossier, change: Change, why: Why, work: UnitOfWork) -> RequestRow:
@@ -292,6 +306,7 @@ def ask_change(dossier: Dossier, change: Change, why: Why, work: UnitOfWork) -> 
         fields=change.fields,
         part=change.pending,
         code="change_requested",
+        former=change.former,
     )
     dossier.put_request(row)
     dossier.events.append(
@@ -326,9 +341,28 @@ def settle_change(dossier: Dossier, event: ChangeSettled, work: UnitOfWork) -> N
         dossier.has_new_document = True
     if {*row.fields} <= {*row.applied, *row.refused} and row.progress is RequestProgress.OPEN:
         row.progress, row.settled_at = RequestProgress.CLOSED, work.now
+        if row.former and "receiver" not in row.applied:
+            _take_back_receiver(dossier, row)
+        row.former = ""
     if event.refused:
         dossier.open_case("change_refused", str(row.request_id), {"fields": list(event.refused)})
     dossier.put_request(row)
+
+
+def _take_back_receiver(dossier: Dossier, refused: RequestRow) -> None:
+    """Show the order as it was before a change that every holder refused; one asked for since stays, and starts from there."""
+    told = from_json(refused.former)
+    before = told["before"]
+    block = dossier.block
+    if str(block.receiver_ref) == told["asked_ref"]:
+        dossier.row.former_ref = block.receiver_ref  # It was sealed and sent: an erasure must find it.
+        destination = before["destination"] and Destination.model_validate(before["destination"])
+        receiver_ref = before["receiver_ref"] and UUID(before["receiver_ref"])
+        dossier.put_block(block.model_copy(update={"receiver_ref": receiver_ref, "destination": destination}))
+    for later in dossier.requests.values():
+        if later.former and from_json(later.former)["before"]["receiver_ref"] == told["asked_ref"]:
+            later.former = to_json(from_json(later.former) | {"before": before}).decode()
+            dossier.put_request(later)
 
 
 def live_part(dossier: Dossier) -> Part | None:

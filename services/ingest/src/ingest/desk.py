@@ -18,6 +18,7 @@ from ingest.acts import (
     ask_change,
     cancel,
     confirm_receipt,
+    former_receiver,
     is_refunded,
     live_part,
     refund,
@@ -139,6 +140,7 @@ class Desk:
         normaliser = self._gateway.normaliser
         block = dossier.block
         update: dict[str, Any] = {}
+        former = ""
         if notes is not None:
             update["notes"] = note_flags_of(notes, normaliser.note_keywords)
         if receiver is not None:
@@ -146,10 +148,11 @@ class Desk:
             clear = receiver.model_dump_json().encode()
             dossier.events.append(sealed_receiver(self._gateway.envelope, clear, receiver_ref))
             dossier.row.former_ref = block.receiver_ref
+            former = former_receiver(block, asked_ref=receiver_ref)
             update |= {"receiver_ref": receiver_ref, "destination": destination_of(receiver, normaliser.tokens)}
         changed = block.model_copy(update=update)
         dossier.put_block(changed)
-        return ask_change(dossier, Change(fields, changed, part), why, self._work)
+        return ask_change(dossier, Change(fields, changed, part, former=former), why, self._work)
 
     async def _change_parked(
         self, dossier: Dossier, fields: tuple[str, ...], receiver: Receiver | None, notes: Notes | None, why: Why

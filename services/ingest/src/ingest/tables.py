@@ -109,6 +109,8 @@ request = Table(
     Column("asked_at", _moment, nullable=False),
     Column("settled_at", _moment),
     Column("revived_as", Uuid),
+    # Of a change of receiver: how the order stood before, for the case that it is refused; "" afterwards.
+    Column("former", Text, nullable=False, server_default=""),
     comment="Cancels and changes of an order, and what became of them.",
 )
 request_line = Table(

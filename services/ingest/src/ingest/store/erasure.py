@@ -35,7 +35,9 @@ _PUT_DOCUMENTS = text(
     WHERE d.order_id = told.id
     """
 )
-_BLANK_NOTES = text("UPDATE request SET note = '' WHERE order_id = ANY(CAST(:ids AS uuid[])) AND note <> ''")
+_BLANK_NOTES = text(
+    "UPDATE request SET note = '', former = '' WHERE order_id = ANY(CAST(:ids AS uuid[])) AND (note <> '' OR former <> '')"
+)
 # Acts on an order are noted under its id; their own reasons are free text, as the notes are.
 _BLANK_REASONS = text(
     """
@@ -95,7 +97,8 @@ async def put_documents(work: UnitOfWork, documents: Sequence[Erased]) -> None:
 
 
 async def blank_notes(work: UnitOfWork, order_ids: Collection[UUID]) -> None:
-    """Empty what people wrote beside the requests of these orders, and when they made them. Who and when stays."""
+    """Empty what people wrote beside the requests of these orders, and when they made them, and where their goods were to go.
+    Who and when stays."""
     await work.connection.execute(_BLANK_NOTES, {"ids": list(order_ids)})
     await work.connection.execute(_BLANK_REASONS, {"subjects": [str(order_id) for order_id in order_ids]})
 

@@ -52,6 +52,8 @@ class RequestRow:
     code: str = ""
     settled_at: datetime | None = None
     revived_as: UUID | None = None
+    former: str = ""
+    """Of a change of receiver: how the order stood before."""
 
     @property
     def pure(self) -> Request:
@@ -90,18 +92,18 @@ _PUT_REQUESTS = text(
     """
     INSERT INTO request (
         request_id, order_id, kind, state, is_sent, is_ours, reason, requested_by, note, reference, fields, applied, refused,
-        part, code, asked_at, settled_at, revived_as
+        part, code, asked_at, settled_at, revived_as, former
     )
     SELECT * FROM unnest(
         CAST(:ids AS uuid[]), CAST(:orders AS uuid[]), CAST(:kinds AS text[]), CAST(:states AS text[]),
         CAST(:sent AS boolean[]), CAST(:ours AS boolean[]), CAST(:reasons AS text[]), CAST(:by AS text[]),
         CAST(:notes AS text[]), CAST(:references AS text[]), CAST(:fields AS text[]), CAST(:applied AS text[]),
         CAST(:refused AS text[]), CAST(:parts AS text[]), CAST(:codes AS text[]), CAST(:asked AS timestamptz[]),
-        CAST(:settled AS timestamptz[]), CAST(:revived AS uuid[])
+        CAST(:settled AS timestamptz[]), CAST(:revived AS uuid[]), CAST(:formers AS text[])
     )
     ON CONFLICT (request_id, order_id) DO UPDATE SET
         state = excluded.state, applied = excluded.applied, refused = excluded.refused, code = excluded.code,
-        settled_at = excluded.settled_at, revived_as = excluded.revived_as
+        settled_at = excluded.settled_at, revived_as = excluded.revived_as, former = excluded.former
     """
 )
 _PUT_LINES = text(
@@ -219,6 +221,7 @@ async def put_requests(work: UnitOfWork, rows: Sequence[RequestRow]) -> None:
             "asked": [row.asked_at for row in rows],
             "settled": [row.settled_at for row in rows],
             "revived": [row.revived_as for row in rows],
+            "formers": [row.former for row in rows],
         },
     )
     lines = sorted(
@@ -351,6 +354,7 @@ def _request(row: AnyRow) -> RequestRow:
         code=row.code,
         settled_at=row.settled_at,
         revived_as=row.revived_as,
+        former=row.former,
     )
 
 
