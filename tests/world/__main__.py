@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
 
+import structlog
 import uvloop
 
 from tools.local_postgres import SERVICES, LocalPostgres, create_database, create_roles, drop_database, with_database
@@ -168,6 +170,7 @@ async def _migrate(service: str, url: str) -> None:
 
 async def _work() -> int:
     """Live what another process asks for, in copies of its databases."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # Lives warn all along.
     admin_url, suffix = os.environ["DATABASE_URL_ADMIN"], os.environ[TEMPLATES]
     async with contextlib.AsyncExitStack() as stack:
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from .simulation import FailedError, Simulation, Step, open_simulation, plan, read_steps
-from .world import World
+from .world import IncoherentError, World
 
 STEPS = 120
 SEEDS = (1, 2, 3, 4, 5)
@@ -48,6 +48,26 @@ async def test_a_failing_life_is_shrunk_to_the_steps_that_it_needs(simulation: S
     with pytest.raises(FailedError, match="no_such_step"):
         await simulation.live(8, steps)
     assert await simulation.shrink(8, steps) == [Step("no_such_step", 0)]
+
+
+async def test_what_a_bug_parks_goes_through_when_it_is_tried_again(simulation: Simulation) -> None:
+    """Fails when a handler's failure loses what it was given or what came behind it, or nothing ever fails in a life."""
+    steps = [Step(kind, number) for number in range(16) for kind in ("order", "err", "flow")]
+    ending = await simulation.live(15, steps)
+    retried = "SELECT count(*) FROM manual_act WHERE act = 'retry_parked'"
+    assert sum([(await simulation.world.rows(service, retried))[0][0] for service in simulation.world.services]) > 0
+    assert ending.orders > 0
+
+
+async def test_what_nobody_can_read_must_have_been_refused(simulation: Simulation) -> None:
+    """Fails when an unreadable order may be taken in, or get lost, without anybody being told."""
+    await simulation.live(16, [Step("garble", number) for number in range(8)])
+    refused = dict(simulation.world.garbled)
+    assert refused
+    assert all(refused.values())
+    simulation.world.garbled[b"never sent"] = 0
+    with pytest.raises(IncoherentError, match="never sent"):
+        await simulation.world.check()
 
 
 @asynccontextmanager
