@@ -102,6 +102,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         RuntimeSettings(
             order_partitions=settings.order_partitions,
             seal=AesGcmSealer(key_bytes(settings.seal_key)),
+            source=settings.event_source,
             version=VERSION,
             crash_at=settings.crash_at,
         ),

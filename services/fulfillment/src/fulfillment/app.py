@@ -114,6 +114,7 @@ async def on_sweep_idempotency(tasks: Sequence[Task], work: UnitOfWork) -> None:
 def runtime_settings(settings: Settings) -> RuntimeSettings:
     return RuntimeSettings(
         order_partitions=settings.order_partitions,
+        source=settings.event_source,
         version=__version__,
         crash_at=settings.crash_at,
         seal=AesGcmSealer(key_bytes(settings.seal_key)),
