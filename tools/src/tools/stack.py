@@ -230,6 +230,10 @@ class Stack:
         self._expected_to_end.discard(name)
         await asyncio.to_thread(self._write_state)
 
+    async def migrate(self, service: str) -> None:
+        """Run a service's migrations on its database, whatever of it runs meanwhile."""
+        await self._migrate([service])
+
     # Starting
 
     async def _start(self) -> None:
@@ -243,7 +247,7 @@ class Stack:
             with terminal.step("PostgreSQL"):
                 await self._start_postgres()
             with terminal.step("Databases") as step:
-                await self._migrate()
+                await self._migrate(self._services)
                 step.done = f"{len(self._services)} databases migrated"
             with terminal.step("Kafka", started_at=began) as step:
                 self._download_note = step.note
@@ -329,8 +333,9 @@ class Stack:
             raise JarError("stopped while downloading")
         self._download_note(f"downloading, {megabytes(count)}")
 
-    async def _migrate(self) -> None:
-        for service in self._services:
+    async def _migrate(self, services: Sequence[str]) -> None:
+        started = []
+        for service in services:
             child = await asyncio.to_thread(
                 spawn,
                 f"{service} --migrate",
@@ -340,9 +345,10 @@ class Stack:
                 env=self._environment(service, {"DATABASE_URL": self.database_urls[service]}),
             )
             self._migrations.append(child)
+            started.append(child)
         try:
             async with asyncio.timeout(MIGRATE_SECONDS):
-                for child in self._migrations:
+                for child in started:
                     if await child.wait() != 0:
                         tail = await asyncio.to_thread(log_tail, child.log_path)
                         raise ProcessError(child.name, child.exit_code, tail)
