@@ -100,6 +100,7 @@ class Stack:
 
     ``env`` gives settings per service: ``{"ledger": {"OMS_LEDGER_X": "1"}, "*": {…}}``; ``roles`` the role of a service's
     first process (``all``); ``replicas`` how many processes it has: those after the first are workers (`inventory-2`, …).
+    ``interpreters`` names the Python of members that run another release than this one.
     ``demo_wms`` brings a WMS of its own (`tools.wms`, at ``wms_url``; fulfillment knows its secret as ``demo``).
     ``clean=False`` keeps data and logs of the last run; ``durable=False`` spares Postgres its fsync, for tests.
     A crash cancels the task that entered, and leaving then raises it; a task that is done (a test fixture's) is told by
@@ -120,6 +121,7 @@ class Stack:
         env: Mapping[str, Mapping[str, str]] | None = None,
         roles: Mapping[str, Role] | None = None,
         replicas: Mapping[str, int] | None = None,
+        interpreters: Mapping[str, str] | None = None,
         demo_wms: bool = False,
         folder: Path | None = None,
         handle_signals: bool = True,
@@ -146,6 +148,8 @@ class Stack:
         self._env = env or {}
         self._roles = roles or {}
         self._replicas = replicas or {}
+        self.interpreters: dict[str, str] = dict(interpreters or {})
+        """By member; another release's Python runs another release's code. Read at each start of a process."""
         self._demo_wms = demo_wms
         self._wms: Child | None = None
         self._wms_port = 0
@@ -230,9 +234,32 @@ class Stack:
         self._expected_to_end.discard(name)
         await asyncio.to_thread(self._write_state)
 
-    async def migrate(self, service: str) -> None:
+    async def migrate(self, service: str, *, interpreter: str | None = None) -> None:
         """Run a service's migrations on its database, whatever of it runs meanwhile."""
-        await self._migrate([service])
+        await self._migrate([service], interpreter)
+
+    async def add_worker(self, service: str, *, interpreter: str | None = None) -> str:
+        """Start one more worker and wait until it is ready; returns its name."""
+        number = 2
+        while f"{service}-{number}" in self.members:
+            number += 1
+        name = f"{service}-{number}"
+        if interpreter is not None:
+            self.interpreters[name] = interpreter
+        member = self.members[name] = Member(name, service, "worker", free_ports(1)[0])
+        await asyncio.to_thread(self._spawn, member)
+        await asyncio.to_thread(self._write_state)
+        await self._wait_ready([member])
+        return name
+
+    async def remove_worker(self, name: str) -> None:
+        """Stop a worker that `add_worker` started, as an orchestrator would."""
+        self.kill(name, signal.SIGTERM)
+        async with asyncio.timeout(STOP_SECONDS):
+            await self._children()[name].wait()
+        del self.members[name]
+        self.interpreters.pop(name, None)
+        await asyncio.to_thread(self._write_state)
 
     # Starting
 
@@ -333,13 +360,13 @@ class Stack:
             raise JarError("stopped while downloading")
         self._download_note(f"downloading, {megabytes(count)}")
 
-    async def _migrate(self, services: Sequence[str]) -> None:
+    async def _migrate(self, services: Sequence[str], interpreter: str | None = None) -> None:
         started = []
         for service in services:
             child = await asyncio.to_thread(
                 spawn,
                 f"{service} --migrate",
-                [sys.executable, "-m", service, "--migrate"],
+                [interpreter or self.interpreters.get(service, sys.executable), "-m", service, "--migrate"],
                 log_path=self.log_folder / f"{service}-migrate.log",
                 watchdog=self._watchdog,
                 env=self._environment(service, {"DATABASE_URL": self.database_urls[service]}),
@@ -405,7 +432,7 @@ class Stack:
         }
         member.child = spawn(
             member.name,
-            [sys.executable, "-m", member.service, "--role", member.role],
+            [self.interpreters.get(member.name, sys.executable), "-m", member.service, "--role", member.role],
             log_path=self.log_folder / f"{member.name}.log",
             watchdog=self._watchdog,
             tier=2,
