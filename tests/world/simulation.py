@@ -216,8 +216,8 @@ class Simulation:
             node.mains.point, node.mains.passings = draw.choice(POINTS), draw.choice((0, 0, 1, 3))
 
     async def _err(self, draw: random.Random) -> None:
-        """A consumer fails once or twice, as by a bug: keys are parked, and what follows queues behind them."""
-        draw.choice(list(self.world.services.values())).mains.defects = draw.choice((1, 1, 2))
+        """A consumer fails some times, as by a bug: keys are parked, and what follows queues behind them."""
+        draw.choice(list(self.world.services.values())).mains.defects = draw.choice((1, 1, 2, 5))
 
     async def _surviving(self, service: str, step: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -206,13 +206,7 @@ class World:
             for outcome in await run_checks(self.sources, [check for check in CHECKS if check.name not in but])
             if not outcome.holds
         ]
-        unseen = {("cleared_orders_reach_stock", order_id) for order_id in await self._cancelled_unseen()}
-        findings = [
-            f"{o.check.name}: {f.subject}: {f.detail}"
-            for o in failed
-            for f in o.findings[:5]
-            if (o.check.name, f.subject) not in unseen
-        ]
+        findings = [f"{o.check.name}: {f.subject}: {f.detail}" for o in failed for f in o.findings[:5]]
         findings += self.refused
         findings += [f"taken in, whatever it may be: {value[:300]!r}" for value, times in self.garbled.items() if not times]
         if findings:
@@ -240,18 +234,6 @@ class World:
         return said.hexdigest()
 
     # Within
-
-    async def _cancelled_unseen(self) -> list[str]:
-        """Orders that inventory never took in: parked there, they were discarded for the whole cancel that followed. Their
-        units are counted as cancelled; of their root nothing else is there."""
-        sql = """
-            SELECT root_id FROM stock_order
-            WHERE root_id IN (SELECT order_id FROM stock_order WHERE state = 'root')
-            GROUP BY root_id HAVING count(*) = 1
-        """
-        roots = [root for (root,) in await self.rows("inventory", sql)]
-        rows = await self.rows("audit", "SELECT order_id::text FROM order_state WHERE root_id = ANY ($1::uuid[])", roots)
-        return [order_id for (order_id,) in rows]
 
     async def _process(self, node: Service, consumer: str, records: Sequence[Record]) -> None:
         try:

@@ -5,8 +5,9 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from contracts import PartLine
+from contracts import Part, PartLine
 
 _MONEY = ("paid_minor", "receivable_minor", "tax_minor")
 
@@ -58,3 +59,10 @@ def test_a_division_leaves_units_on_both_sides(quantity: int) -> None:
     """Fails when a line of no units can come to be: no topic takes one."""
     with pytest.raises(ValueError, match="on one side"):
         _line(3, 900, 900, 100).divide(quantity)
+
+
+def test_a_part_names_each_of_its_units_once() -> None:
+    """Fails when two lines may share a key: what is asked or answered of one could be meant of the other."""
+    lines = [_line(1, 100, 100, 10), _line(2, 200, 200, 20)]
+    with pytest.raises(ValidationError, match="the same units"):
+        Part(order_id=UUID(int=1), root_id=UUID(int=1), lines=lines)

@@ -135,6 +135,17 @@ async def test_a_record_supersedes_what_was_refused_in_its_own_batch(harness: Ha
     assert (result.parked, await count(engine, "parked_key"), await count(engine, "parked_record")) == ([], 0, 0)
 
 
+async def test_poison_that_would_supersede_poison_waits_behind_it(harness: Harness, engine: AsyncEngine) -> None:
+    """Fails when the failure of the later one leaves the batch: it would come again for ever, and its partition stand still."""
+    result = await harness.receive(
+        [told("a", 1, trouble="raise"), told("b", 2), NumberAsked(name="a", number=0, trouble="raise"), told("a", 3)]
+    )
+    assert await kept(engine) == [2]
+    assert [fated.code for fated in result.parked] == ["poison"]
+    (left,) = await harness.runtime.operations.list_parked(10)
+    assert (left.key, left.records) == ("a", 3)
+
+
 async def test_a_record_that_does_not_supersede_queues_like_any_other(harness: Harness, engine: AsyncEngine) -> None:
     """Fails when the service is not asked: a part cancel would throw the order away."""
     await harness.receive([told("a", 1, trouble="raise")])

@@ -3,10 +3,10 @@
 No personal data: region codes, grades, tokens (keyed hashes) and masks stand for the receiver (design: personal data).
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contracts.envelope import (
     Code,
@@ -198,3 +198,10 @@ class Part(Contract):
     lines: list[PartLine] = Field(min_length=1)
     freight: list[PartFreight] = Field(default_factory=list)
     """None, or one per origin order (several after a merge)."""
+
+    @model_validator(mode="after")
+    def _each_line_once(self) -> Self:
+        # Requests, answers and returns name units by this key: two lines with one key could not be told apart.
+        if len(self.lines) > 1 and len({line.key for line in self.lines}) < len(self.lines):
+            raise ValueError("two lines of a part name the same units")
+        return self

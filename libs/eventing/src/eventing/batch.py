@@ -207,7 +207,13 @@ class Processor:
             item.fault = Fault(POISON, describe(failure))
             self._breaker.about_to_park(item)
             if item.fault.code == POISON:
-                outcome.add(await self._attempt(items[number:]))
+                try:
+                    outcome.add(await self._attempt(items[number:]))
+                except Exception as error:  # noqa: BLE001  whatever it is, it is judged
+                    # One that supersedes this one was given to its handler, and fails as well: each by itself, then.
+                    await self.raise_unless_poison(error, suspicious=suspicious)
+                    outcome.add(await self._attempt([item]))
+                    continue
                 return
             outcome.add(await self._attempt([item]))  # Quarantined: what follows it has its own fate.
 

@@ -97,7 +97,7 @@ async def add_orders(
     Unknown fields are refused. 202 when at least one order was taken or known; 422 when none was; 503 with `Retry-After`
     while too many orders wait to be passed on.
     """
-    settings: Settings = request.app.state.settings
+    await _refuse_when_full(request, request.app.state.settings)  # First of all: what is refused shall cost nothing.
     language = language_of(request)
     # The models only document the body. It is read from the bytes: strictly, once, and order by order.
     given = await request.json()
@@ -106,7 +106,6 @@ async def add_orders(
     if "orders" not in given and len(await request.body()) > MEBIBYTE:
         raise Problem("body_too_large", status=413, params={"limit_bytes": MEBIBYTE})
     drafts = await _drafts(request, given, language)
-    await _refuse_when_full(request, settings)
 
     async def take() -> StoredResponse:
         arrivals = [draft for draft in drafts if isinstance(draft, Arrival)]

@@ -14,7 +14,13 @@ _SENT = "SELECT order_id::text, '' FROM channel_order WHERE sent_version IS NOT 
 # A root that audit only knows from a cancel counts: its first record was discarded by it.
 _HEARD = "SELECT order_id::text, '' FROM order_state WHERE parent_id IS NULL AND NOT is_merge"
 _CLEARED = "SELECT order_id::text, '' FROM order_state WHERE state = 'cleared'"
+_OF_ROOTS = "SELECT order_id::text FROM order_state WHERE root_id = ANY ($1::uuid[])"
 _TAKEN = "SELECT order_id::text, '' FROM stock_order WHERE state <> 'root' AND parent_id IS NULL"
+# An order that was parked there, and discarded for the cancel of all of it, leaves its root alone: it never was an order here.
+_DISCARDED = """
+    SELECT root_id::text FROM stock_order
+    WHERE root_id IN (SELECT order_id FROM stock_order WHERE state = 'root') GROUP BY root_id HAVING count(*) = 1
+"""
 _UNROUTED = """
     SELECT order_id::text, 'held against the pool, and nobody is routing it' FROM stock_order WHERE state = 'reserved'
 """
@@ -152,6 +158,15 @@ async def _money(sources: Sources) -> list[Finding]:
     ]
 
 
+async def _cleared(sources: Sources) -> list[Finding]:
+    findings = await _cleared_and_taken.find(sources)
+    if not findings:
+        return []
+    roots = [root for (root,) in await sources.rows("inventory", _DISCARDED)]
+    discarded = {order_id for (order_id,) in await sources.rows("audit", _OF_ROOTS, roots)}
+    return [finding for finding in findings if finding.subject not in discarded]
+
+
 async def _received_topic(sources: Sources) -> list[Finding]:
     """Requests that follow an order on the same topic are not the order."""
     sent = {key for key, _ in await sources.rows("ingest", _SENT)}
@@ -176,6 +191,12 @@ async def _waybills(sources: Sources) -> list[Finding]:
     return [Finding(f"{carrier} {number}", f"on {count} parcels") for (carrier, number), count in times.items() if count > 1]
 
 
+_cleared_and_taken = same_in_both(
+    "cleared_orders_reach_stock",
+    "every cleared order is reserved, back-ordered or further, and no other",
+    ("audit", _CLEARED),
+    ("inventory", _TAKEN),
+)
 ORDERS: tuple[Check, ...] = (
     same_in_both(
         "received_orders_are_audited",
@@ -193,12 +214,7 @@ ORDERS: tuple[Check, ...] = (
         GROUP BY o.order_id HAVING o.open_holds <> count(h.hold_id)
         """,
     ),
-    same_in_both(
-        "cleared_orders_reach_stock",
-        "every cleared order is reserved, back-ordered or further, and no other",
-        ("audit", _CLEARED),
-        ("inventory", _TAKEN),
-    ),
+    Check("cleared_orders_reach_stock", _cleared_and_taken.title, _cleared),
     wrong_rows(
         "reserved_orders_are_routed", "no order is left between reservation and routing", "inventory", _UNROUTED, live=False
     ),
