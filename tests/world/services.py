@@ -240,6 +240,7 @@ def _ingest(engine: AsyncEngine) -> tuple[FastAPI, Callable[[], Factory]]:
         app.state.tokens = ingest.app.make_tokens(settings)
         app.state.gateway = ingest.app.make_gateway(settings, app.state.tokens)
         app.state.backlog = ingest.api.Backlog()
+        app.state.gathering = ingest.api.Gathering()
         return partial(
             ingest.app.make_runtime,
             engine,

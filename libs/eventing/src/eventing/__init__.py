@@ -40,7 +40,7 @@ from eventing.runtime import Runtime
 from eventing.sealing import AesGcmSealer, Sealer
 from eventing.settings import RuntimeSettings
 from eventing.tables import RuntimeTables
-from eventing.work import UnitOfWork
+from eventing.work import UnitOfWork, current_trace
 
 __all__ = [
     "AesGcmSealer",
@@ -76,6 +76,7 @@ __all__ = [
     "UnitOfWork",
     "Waiting",
     "create_engine",
+    "current_trace",
     "migrations",
     "tables",
 ]

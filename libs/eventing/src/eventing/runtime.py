@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, Self
 
@@ -203,10 +203,13 @@ class Runtime:
         return checks
 
     @asynccontextmanager
-    async def work(self) -> AsyncIterator[UnitOfWork]:
-        """Open a unit of work for an HTTP path or a seed: commits on leaving, rolls back on an exception."""
+    async def work(self, *, traces: Mapping[str, str] | None = None) -> AsyncIterator[UnitOfWork]:
+        """Open a unit of work for an HTTP path or a seed: commits on leaving, rolls back on an exception.
+
+        `traces`: whose `traceparent` goes with which key, where several callers share the unit.
+        """
         async with database.begin(self.engine) as connection:
-            work = UnitOfWork(connection, now=self.clock.now(), ids=self.ids, source=self._source)
+            work = UnitOfWork(connection, now=self.clock.now(), ids=self.ids, source=self._source, traces=traces)
             yield work
             await work.flush()
             self._tools.crash.reach("before_commit")

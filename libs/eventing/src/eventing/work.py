@@ -282,12 +282,16 @@ class UnitOfWork:
         if known is not None:
             return known
         if self._own_trace is None:
-            context = trace.get_current_span().get_span_context()
-            if context.is_valid:
-                self._own_trace = f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
-            else:
-                self._own_trace = f"00-{self.new_id().hex}-{self.new_id().hex[-16:]}-01"
+            self._own_trace = current_trace() or f"00-{self.new_id().hex}-{self.new_id().hex[-16:]}-01"
         return self._own_trace
+
+
+def current_trace() -> str | None:
+    """The `traceparent` of the span that is open here, if one is."""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
 def _lock_number(kind: str, key: str) -> int:

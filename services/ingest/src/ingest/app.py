@@ -126,6 +126,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.tokens = make_tokens(settings)
     app.state.gateway = make_gateway(settings, app.state.tokens)
     app.state.backlog = api.Backlog()
+    app.state.gathering = api.Gathering()
     app.state.runtime = make_runtime(
         engine,
         KafkaBroker(settings.kafka_bootstrap_servers, settings.topic_prefix),

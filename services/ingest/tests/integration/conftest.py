@@ -126,6 +126,7 @@ def app(built: FastAPI, bare: Harness, settings: Settings) -> FastAPI:
     built.state.tokens = make_tokens(settings)
     built.state.gateway = make_gateway(settings, built.state.tokens)
     built.state.backlog = api.Backlog()
+    built.state.gathering = api.Gathering()
     return built
 
 

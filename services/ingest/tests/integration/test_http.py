@@ -1,6 +1,7 @@
 """The HTTP edge: intake, the order book, parked orders, tokens, roles."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
@@ -10,9 +11,11 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from contracts import CatalogItem, ChannelOrder, OrderReceived
+from eventing import UnitOfWork
 from eventing.testing import Harness
 from ingest.app import build
 from ingest.domain.identity import order_id_of
+from ingest.intake import Arrival, Outcome
 from ingest.settings import Settings
 from webapi.routing import routes_without_role
 from webapi.testing import as_caller, client
@@ -31,6 +34,65 @@ async def test_one_order_is_taken_and_durable(harness: Harness, http: httpx.Asyn
     assert (result["outcome"], result["code"]) == ("accepted", "order_received")
     assert result["order_id"] == str(order_id_of("taobao", "小店", "T-1"))
     assert isinstance((await harness.emitted())[1], OrderReceived)
+
+
+@pytest.fixture
+def taken_together(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Order numbers by transaction; an order called "poison" makes its transaction fail, as a defect would."""
+    gateway = app.state.gateway
+    seen: list[list[str]] = []
+    take = gateway.take
+
+    async def watched(arrivals: Sequence[Arrival], work: UnitOfWork) -> list[Outcome]:
+        seen.append([arrival.order.channel_order_no for arrival in arrivals])
+        await asyncio.sleep(0.05)
+        if "poison" in seen[-1]:
+            raise RuntimeError("a defect")
+        taken: list[Outcome] = await take(arrivals, work)
+        return taken
+
+    monkeypatch.setattr(gateway, "take", watched)
+    return seen
+
+
+async def test_single_orders_that_come_at_once_share_a_transaction(
+    harness: Harness, http: httpx.AsyncClient, an_order: Make, taken_together: list[list[str]]
+) -> None:
+    """Fails when each single order costs a transaction of its own, or one's answer goes to another."""
+    numbers = [f"T-{number}" for number in range(20)]
+    answers = await asyncio.gather(*(http.post("/v1/orders", json=an_order(number)) for number in numbers))
+    assert [answer.json()["results"][0]["channel_order_no"] for answer in answers] == numbers
+    assert {result for answer in answers for result in outcomes(answer)} == {("accepted", "order_received")}
+    assert sorted(number for batch in taken_together for number in batch) == sorted(numbers)
+    assert len(taken_together) <= 4
+    assert sum(isinstance(event, OrderReceived) for event in await harness.emitted()) == 20
+
+
+async def test_an_order_that_fails_costs_none_of_those_beside_it(
+    harness: Harness, http: httpx.AsyncClient, an_order: Make, taken_together: list[list[str]]
+) -> None:
+    """Fails when the failure of a shared transaction is the answer to everyone in it."""
+    numbers = ["A", "B", "C", "poison", "D", "E"]
+    given = await asyncio.gather(
+        *(http.post("/v1/orders", json=an_order(number)) for number in numbers), return_exceptions=True
+    )
+    good = [answer for answer in given if isinstance(answer, httpx.Response) and answer.status_code == 202]
+    assert len(good) == 5
+    assert sum(isinstance(event, OrderReceived) for event in await harness.emitted()) == 5
+    assert max(len(batch) for batch in taken_together if "poison" in batch) > 1
+
+
+async def test_a_caller_that_hangs_up_takes_nobody_along(
+    harness: Harness, http: httpx.AsyncClient, an_order: Make, taken_together: list[list[str]]
+) -> None:
+    """Fails when the transaction belongs to the request that opened it."""
+    first = asyncio.create_task(http.post("/v1/orders", json=an_order("first")))
+    await asyncio.sleep(0.02)
+    others = [asyncio.create_task(http.post("/v1/orders", json=an_order(f"T-{number}"))) for number in range(5)]
+    await asyncio.sleep(0.02)
+    first.cancel()
+    answers = await asyncio.gather(*others)
+    assert {result for answer in answers for result in outcomes(answer)} == {("accepted", "order_received")}
 
 
 async def test_a_batch_answers_for_each_order(harness: Harness, http: httpx.AsyncClient, an_order: Make) -> None:

@@ -16,6 +16,7 @@ from eventing import Runtime
 from ingest import store, tables
 from ingest.api.book import OrderDetail, OrderView, detail_of, page_of
 from ingest.api.common import gateway_of, runtime_of
+from ingest.api.gathering import Gathering
 from ingest.domain.identity import order_id_of
 from ingest.intake import Arrival, Outcome
 from ingest.settings import Settings
@@ -116,6 +117,11 @@ async def add_orders(
     if not any(isinstance(draft, Arrival) for draft in drafts):
         raise _none_taken([draft for draft in drafts if isinstance(draft, RefusedDraft)], single="orders" not in given)
     try:
+        if once.key is None and len(drafts) == 1 and isinstance(drafts[0], Arrival):
+            gathering: Gathering = request.app.state.gathering
+            outcome = await gathering.take(drafts[0], runtime_of(request), gateway_of(request))
+            result = _taken(drafts[0].order, outcome, language)
+            return StoredResponse(202, {"results": [result.model_dump(mode="json")]}).response()
         async with runtime_of(request).work() as work:
             stored = await once.run(work.connection, tables.idempotency_key, principal, take, now=work.now)
     except store.requests.RefundKnownError:  # A moment ago, by another caller: sent again, it is found.
