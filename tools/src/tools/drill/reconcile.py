@@ -24,7 +24,10 @@ REASON = "restored from a backup: it was cleared before the loss"
 async def reconcile(service: str, stack: Stack, load: Load, since: datetime) -> dict[str, int]:
     """Returns what was done, counted by what it was."""
     if service == "ingest":
-        return {"orders pushed again by their channels": await load.push_again(since.timestamp())}
+        pushed = await load.push_again(since.timestamp())
+        await wait_caught_up(stack, service)
+        async with Clients(stack.urls, stack.keys["admin"]) as oms:
+            return {"orders pushed again by their channels": pushed, "parked keys retried": await retry_parked(oms, service)}
     topics = KafkaTopics(stack.bootstrap_servers, stack.topic_prefix)
     if service == "audit":
         await wait_caught_up(stack, service)
@@ -38,6 +41,14 @@ async def reconcile(service: str, stack: Stack, load: Load, since: datetime) -> 
         renumbered = sum(row["number"] != row["replaced_by_number"] for row in void)
         return {"vouchers superseded": len(void), "of them with another number": renumbered}
     return {}
+
+
+async def retry_parked(oms: Clients, service: str) -> int:
+    """What peers settled about an order that was pushed over HTTP comes before the order itself is there again."""
+    keys = {row["key"] async for row in oms.pages(service, "/v1/operations/parked")}
+    for key in sorted(keys):
+        await oms.post(service, f"/v1/operations/parked/{key}/retry", {"reason": "restored: the order is here again"})
+    return len(keys)
 
 
 async def release_cleared(oms: Clients, topics: KafkaTopics) -> int:
