@@ -9,7 +9,7 @@ NEWER ?= python3.13
 UNIT := libs/contracts libs/telemetry $(wildcard services/*/tests/unit)
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap check fix test newer e2e schemas demo up down status simulate bench bench-compare drill skew
+.PHONY: help bootstrap check fix test newer e2e schemas demo up down status simulate bench bench-compare chaos drill skew
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ bench: $(STAMP) ## measure; figures in .local/bench/ (BENCH=name runs one)
 
 bench-compare: $(STAMP) ## the last figures beside those before, with the noise
 	@$(BIN)/python -m tools.bench --compare
+
+chaos: $(STAMP) ## faults under load, each followed by a drain and all checks (DURATION=600, SEED=, ALL=1, FAULT=name)
+	@$(BIN)/python -m tools.chaos $(ARGS)
 
 drill: $(STAMP) ## lose each database under load and restore it as docs/restore.md says (SERVICE=router, AGO=300 seconds)
 	@$(BIN)/python -m tools.drill $(if $(SERVICE),--service $(SERVICE)) $(if $(AGO),--ago $(AGO))

@@ -22,13 +22,18 @@ HEAP = "512m"
 
 
 class LocalKafka:
-    """One broker on one data folder; `start` again after a stop or a kill keeps ports and data."""
+    """One broker on one data folder; `start` again after a stop or a kill keeps ports and data.
 
-    def __init__(self, folder: Path, *, watchdog: Watchdog | None = None, tier: int = 1) -> None:
+    `proxy_port`: clients that come through a proxy there are sent back to it; it must lead to port `behind_proxy`.
+    """
+
+    def __init__(self, folder: Path, *, watchdog: Watchdog | None = None, tier: int = 1, proxy_port: int = 0) -> None:
         self.folder = folder
         self.log_path = folder / "log" / "kafka.log"
         self.port = 0
+        self.behind_proxy = 0
         self.child: Child | None = None
+        self._proxy_port = proxy_port
         self._controller_port = 0
         self._data = folder / "data" / "kafka"
         self._properties = folder / "data" / "kafka.properties"
@@ -48,7 +53,7 @@ class LocalKafka:
         class_path = os.pathsep.join(str(jar) for jar in jars)
         for attempts_left in (2, 1, 0):
             if not self.port:
-                self.port, self._controller_port = free_ports(2)
+                self.port, self._controller_port, self.behind_proxy = free_ports(3)
             self._write_properties()
             if not self._is_formatted():
                 await self._format(class_path)
@@ -101,10 +106,14 @@ class LocalKafka:
         self._properties.parent.mkdir(parents=True, exist_ok=True)
         settings = (local_settings_folder() / "kafka.properties").read_text(encoding="utf-8")
         controller = f"{LOOPBACK}:{self._controller_port}"
+        listener = advertised = ""
+        if self._proxy_port:
+            listener = f",PROXIED://{LOOPBACK}:{self.behind_proxy}"
+            advertised = f",PROXIED://{LOOPBACK}:{self._proxy_port}"
         settings += (
             "\n# Added for this folder.\n"
-            f"listeners=PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}\n"
-            f"advertised.listeners=PLAINTEXT://{self.bootstrap_servers}\n"
+            f"listeners=PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}{listener}\n"
+            f"advertised.listeners=PLAINTEXT://{self.bootstrap_servers}{advertised}\n"
             f"controller.quorum.voters=1@{controller}\n"
             f"log.dirs={self._data}\n"
         )

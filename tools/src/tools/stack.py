@@ -101,6 +101,7 @@ class Stack:
     ``env`` gives settings per service: ``{"ledger": {"OMS_LEDGER_X": "1"}, "*": {…}}``; ``roles`` the role of a service's
     first process (``all``); ``replicas`` how many processes it has: those after the first are workers (`inventory-2`, …).
     ``interpreters`` names the Python of members that run another release than this one.
+    ``broker_proxy_port``: a proxy there may stand before the broker's second listener (`LocalKafka.behind_proxy`).
     ``demo_wms`` brings a WMS of its own (`tools.wms`, at ``wms_url``; fulfillment knows its secret as ``demo``).
     ``clean=False`` keeps data and logs of the last run; ``durable=False`` spares Postgres its fsync, for tests.
     A crash cancels the task that entered, and leaving then raises it; a task that is done (a test fixture's) is told by
@@ -123,6 +124,7 @@ class Stack:
         replicas: Mapping[str, int] | None = None,
         interpreters: Mapping[str, str] | None = None,
         demo_wms: bool = False,
+        broker_proxy_port: int = 0,
         folder: Path | None = None,
         handle_signals: bool = True,
         ready_seconds: float = READY_SECONDS,
@@ -151,6 +153,7 @@ class Stack:
         self.interpreters: dict[str, str] = dict(interpreters or {})
         """By member; another release's Python runs another release's code. Read at each start of a process."""
         self._demo_wms = demo_wms
+        self._broker_proxy_port = broker_proxy_port
         self._wms: Child | None = None
         self._wms_port = 0
         self._signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if handle_signals else ()
@@ -216,6 +219,14 @@ class Stack:
         """Signal a process group: a member's name, `postgres` or `kafka`. Its end is then no crash."""
         self._expected_to_end.add(name)
         self._children()[name].send_signal(number)
+
+    def expect_end(self, name: str) -> None:
+        """Take the next end of this process for no crash, whoever ends it."""
+        self._expected_to_end.add(name)
+
+    def pid_of(self, name: str) -> int:
+        """The process (group) of a member, `postgres` or `kafka`."""
+        return self._children()[name].record.pid
 
     async def start(self, name: str) -> None:
         """Start again what was killed, with its ports and data, and wait until it is ready."""
@@ -351,7 +362,7 @@ class Stack:
             self.bootstrap_servers = servers
             self.topic_prefix = f"{self.name}-{secrets.token_hex(4)}." if self._clean else f"{self.name}."
             return
-        self.kafka = LocalKafka(self.folder, watchdog=self._watchdog)
+        self.kafka = LocalKafka(self.folder, watchdog=self._watchdog, proxy_port=self._broker_proxy_port)
         await self.kafka.start(self._on_download)
         self.bootstrap_servers = self.kafka.bootstrap_servers
 

@@ -23,8 +23,8 @@ async def producer_of(stack: Stack) -> AsyncIterator[AIOKafkaProducer]:
     producer = AIOKafkaProducer(
         bootstrap_servers=stack.bootstrap_servers, acks="all", linger_ms=5, max_batch_size=256 * 1024, enable_idempotence=True
     )
-    await producer.start()
     try:
+        await producer.start()
         yield producer
     finally:
         await producer.stop()

@@ -1,0 +1,298 @@
+"""The faults. Each begins, lasts, and ends by itself; what follows (drain, checks) is the same for all."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from tools.chaos.feed import Feed
+from tools.chaos.proxy import Mood, Proxy
+from tools.client import ApiError, Clients
+from tools.local_postgres import SERVICES
+from tools.stack import Stack
+from tools.waiting import until
+
+PAUSE_SECONDS = 14.0
+"""Past a consumer's session of 10 s: its partitions are given to others."""
+AWAY_SECONDS = 120.0
+LAST_SECONDS = 12.0
+"""How long a fault lasts that has no end of its own."""
+READY_SECONDS = 60.0
+CRASH_POINTS = (
+    "after_claim", "before_commit", "after_commit", "before_offset_commit", "after_offset_commit",
+    "before_send", "after_send", "after_delete", "after_lease", "after_call", "before_record", "after_apply",
+)  # fmt: skip
+CRASH_SECONDS = 12.0
+_BROKEN = """
+import zlib
+import {module} as module
+_right = module.{cls}.{method}
+async def _wrong(self, received, *rest, **named):
+    if any(zlib.crc32(one.key.encode()) % {one_in} == 0 for one in received):
+        raise RuntimeError("a deployment that is bad on purpose")
+    return await _right(self, received, *rest, **named)
+module.{cls}.{method} = _wrong
+"""
+
+
+class NotTriedError(Exception):
+    """The fault was not reached, and why."""
+
+
+@dataclass(slots=True)
+class Ground:
+    """What a fault may touch."""
+
+    stack: Stack
+    feed: Feed
+    env: dict[str, dict[str, str]]
+    """Settings per service of processes started from now on."""
+    broker_proxy: Proxy
+    draw: random.Random
+
+    def set(self, service: str, name: str, value: str) -> None:
+        self.env[service][f"OMS_{service.upper()}_{name}"] = value
+
+    def unset(self, service: str) -> None:
+        self.env[service].clear()
+
+    async def restart(self, name: str, number: int = signal.SIGTERM) -> None:
+        self.stack.kill(name, number)
+        await self.stack.start(name)
+
+
+Act = Callable[[Ground], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    name: str
+    says: str
+    act: Act
+
+
+def worker_of(service: str) -> str:
+    return f"{service}-2"
+
+
+def _kill(name: str) -> Act:
+    async def act(ground: Ground) -> None:
+        await ground.restart(name, signal.SIGKILL)
+
+    return act
+
+
+async def _broker_away(ground: Ground) -> None:
+    ground.stack.kill("kafka")
+    await asyncio.sleep(AWAY_SECONDS)
+    await ground.stack.start("kafka")
+
+
+async def _stalled(ground: Ground) -> None:
+    name = worker_of(ground.draw.choice(SERVICES))
+    ground.stack.kill(name, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(PAUSE_SECONDS)
+    finally:
+        ground.stack.kill(name, signal.SIGCONT)
+
+
+async def _rolling(ground: Ground) -> None:
+    for service in SERVICES:
+        for name in (service, worker_of(service)):
+            await ground.restart(name)
+
+
+async def _scale(ground: Ground) -> None:
+    service = ground.draw.choice(SERVICES)
+    added = [await ground.stack.add_worker(service) for _ in range(3)]
+    await asyncio.sleep(LAST_SECONDS)
+    for name in added:
+        await ground.stack.remove_worker(name)
+
+
+def _through_database_proxy(mood: Mood) -> Act:
+    async def act(ground: Ground) -> None:
+        service = ground.draw.choice(SERVICES)
+        url = urlsplit(ground.stack.database_urls[service])
+        async with Proxy(int(url.port or 0)) as proxy:
+            through = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{proxy.port}")).geturl()
+            ground.set(service, "DATABASE_URL", through)
+            async with _restarted(ground, service):
+                proxy.set_mood(mood)
+                await asyncio.sleep(LAST_SECONDS)
+                proxy.set_mood("open")
+                if mood == "black_hole":
+                    proxy.set_mood("reset")  # The route is back; what was lost in it makes those streams useless.
+                    proxy.set_mood("open")
+                await asyncio.sleep(LAST_SECONDS)
+
+    return act
+
+
+def _through_broker_proxy(mood: Mood) -> Act:
+    async def act(ground: Ground) -> None:
+        service = ground.draw.choice(SERVICES)
+        ground.set(service, "KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{ground.broker_proxy.port}")
+        async with _restarted(ground, service):
+            ground.broker_proxy.set_mood(mood)
+            try:
+                await asyncio.sleep(LAST_SECONDS)
+            finally:
+                ground.broker_proxy.set_mood("reset" if mood == "black_hole" else "open")
+                ground.broker_proxy.set_mood("open")
+            await asyncio.sleep(LAST_SECONDS)
+
+    return act
+
+
+def _odd_records(*, duplicates: float = 0.0, invalid: float = 0.0, shop: str | None = None) -> Act:
+    async def act(ground: Ground) -> None:
+        feed = ground.feed
+        feed.duplicates, feed.invalid, feed.invalid_shop = duplicates, invalid, shop
+        try:
+            await asyncio.sleep(2 * LAST_SECONDS)
+        finally:
+            feed.duplicates = feed.invalid = 0.0
+
+    return act
+
+
+async def _poison(ground: Ground) -> None:
+    """One order in a hundred makes audit fail, until the next release; a person then has them tried again."""
+    with _broken("audit.handlers.received", "Auditor", "on_order_received", one_in=100) as folder:
+        ground.env["audit"]["PYTHONPATH"] = folder
+        async with _restarted(ground, "audit"):
+            await asyncio.sleep(2 * LAST_SECONDS)
+    await _retry_parked(ground, "audit")
+
+
+async def _bad_deployment(ground: Ground) -> None:
+    """Every order makes audit fail: the breaker must stop it before everything is parked."""
+    with _broken("audit.handlers.received", "Auditor", "on_order_received", one_in=1) as folder:
+        ground.env["audit"]["PYTHONPATH"] = folder
+        async with _restarted(ground, "audit"):
+            await until(lambda: _is_open(ground, "audit"), seconds=READY_SECONDS, what="audit's breaker", every_seconds=0.5)
+    await _retry_parked(ground, "audit")
+
+
+async def _crash_points(ground: Ground) -> None:
+    """Every service dies at every point that it passes; those that never fire are named."""
+    never: list[str] = []
+    for point in CRASH_POINTS:
+        for service in SERVICES:
+            ground.set(service, "CRASH_AT", f"{point}:3")
+            ground.stack.expect_end(worker_of(service))
+        for service in SERVICES:
+            ground.stack.kill(worker_of(service), signal.SIGTERM)
+        await asyncio.gather(*(_start_doomed(ground, service) for service in SERVICES))
+        await asyncio.sleep(CRASH_SECONDS)
+        for service in SERVICES:
+            ground.unset(service)
+            if _is_running(ground, worker_of(service)):
+                never.append(f"{service} {point}")
+                ground.stack.kill(worker_of(service), signal.SIGKILL)
+        await asyncio.gather(*(ground.stack.start(worker_of(service)) for service in SERVICES))
+    reached = len(CRASH_POINTS) * len(SERVICES) - len(never)
+    ground.env.setdefault("*", {})["CHAOS_NOTE"] = f"{reached} deaths; never passed: {', '.join(never) or 'none'}"
+
+
+async def _start_doomed(ground: Ground, service: str) -> None:
+    name = worker_of(service)
+    try:
+        await ground.stack.start(name)
+    except Exception as error:  # It may die before it is ready: that is what it was started for.
+        if _is_running(ground, name):
+            raise NotTriedError(f"{name}: {error}") from error
+    ground.stack.expect_end(name)
+
+
+def _is_running(ground: Ground, name: str) -> bool:
+    child = ground.stack.members[name].child
+    return child is not None and child.exit_code is None
+
+
+@asynccontextmanager
+async def _restarted(ground: Ground, service: str) -> AsyncIterator[None]:
+    """The worker runs with the settings of the moment, and afterwards without."""
+    name = worker_of(service)
+    await ground.restart(name)
+    try:
+        yield
+    finally:
+        ground.unset(service)
+        await ground.restart(name, signal.SIGKILL)
+
+
+@contextmanager
+def _broken(module: str, cls: str, method: str, *, one_in: int) -> Iterator[str]:
+    """A folder that makes whoever has it on PYTHONPATH a bad release."""
+    with tempfile.TemporaryDirectory(prefix="oms-chaos-") as folder:
+        text = _BROKEN.format(module=module, cls=cls, method=method, one_in=one_in)
+        (Path(folder) / "sitecustomize.py").write_text(text, encoding="utf-8")
+        yield folder
+
+
+async def _is_open(ground: Ground, service: str) -> bool:
+    url = ground.stack.members[worker_of(service)].url
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        try:
+            return (await client.get(f"{url}/readyz")).status_code == httpx.codes.SERVICE_UNAVAILABLE
+        except httpx.HTTPError:
+            return False
+
+
+async def _retry_parked(ground: Ground, service: str) -> None:
+    """As a person does once the good release is there."""
+    async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
+
+        async def none_left() -> bool:
+            keys = {row["key"] async for row in oms.pages(service, "/v1/operations/parked")}
+            for key in sorted(keys):
+                try:
+                    await oms.post(service, f"/v1/operations/parked/{key}/retry", {"reason": "chaos: the good release is back"})
+                except ApiError as error:
+                    if error.status != httpx.codes.NOT_FOUND:  # Drained meanwhile.
+                        raise
+            return not keys
+
+        await until(none_left, seconds=READY_SECONDS, what=f"the parked keys of {service}", every_seconds=2)
+
+
+FAULTS: tuple[Fault, ...] = (
+    *(Fault(f"kill_{s}_worker", f"kill -9 of {s}'s worker", _kill(worker_of(s))) for s in SERVICES),
+    *(Fault(f"kill_{s}_api", f"kill -9 of {s}'s API", _kill(s)) for s in SERVICES),
+    Fault("kill_kafka", "kill -9 and restart of Kafka", _kill("kafka")),
+    Fault("kill_postgres", "kill -9 and restart of Postgres", _kill("postgres")),
+    Fault("stalled_consumer", "SIGSTOP of a worker past its session, and SIGCONT", _stalled),
+    Fault("broker_away", "no broker for two minutes", _broker_away),
+    *(
+        Fault(f"database_{mood}", f"a worker's database behind a proxy: {mood}", _through_database_proxy(mood))
+        for mood in ("slow", "reset", "black_hole")
+    ),
+    *(
+        Fault(f"broker_{mood}", f"a worker's broker behind a proxy: {mood}", _through_broker_proxy(mood))
+        for mood in ("slow", "reset", "black_hole")
+    ),
+    Fault("duplicates", "5 % of the orders come twice", _odd_records(duplicates=0.05)),
+    Fault("invalid_of_one_shop", "1 % invalid orders, all of one shop", _odd_records(invalid=0.01, shop="chaos")),
+    Fault("invalid_of_all", "1 % invalid orders, of every shop", _odd_records(invalid=0.01)),
+    Fault("poison", "audit fails at one order in a hundred, then is mended", _poison),
+    Fault("bad_deployment", "audit fails at everything: the breaker stops it; then the good release", _bad_deployment),
+    Fault("scale", "a service's workers 1, 4, 1", _scale),
+    Fault("rolling_restart", "every process, one after the other", _rolling),
+    Fault("crash_points", "every worker dies at each point around commit, send and offset commit", _crash_points),
+)
+NOT_BUILT: dict[str, str] = {
+    "disk_full": "needs a small disk of its own for one database; no tool here makes one",
+    "clock_offset": "the services' clock takes no offset, and libfaketime is not looked for",
+}

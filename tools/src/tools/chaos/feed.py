@@ -1,0 +1,119 @@
+"""A steady load as outside systems bring it: they send again until they are told that it arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from aiokafka.errors import KafkaError
+
+from tools.bench.feeder import producer_of
+from tools.bench.load import Record, maker_of, record_of, records
+from tools.client import ApiError, Clients
+from tools.sample.goods import Good
+from tools.stack import Stack
+
+TICK_SECONDS, HTTP_SECONDS = 0.25, 0.5
+SEND_SECONDS = 15.0
+AGAIN_SECONDS = 0.5
+
+
+class Feed:
+    """`async with Feed(stack, goods, run="1") as feed:` sends until `stop`.
+
+    `duplicates` and `invalid` are shares of what is sent on top; `invalid_shop` keeps the invalid ones to one shop.
+    """
+
+    def __init__(self, stack: Stack, goods: list[Good], *, run: str, per_second: float) -> None:
+        self.duplicates = 0.0
+        self.invalid = 0.0
+        self.invalid_shop: str | None = None
+        self.sent = self.attempts = self.successes = 0
+        """Records acknowledged by the broker; attempts and successes of the HTTP intake."""
+        self._stack, self._per_second = stack, per_second
+        self._good = records(maker_of(goods, run=f"K{run}"), odd=False)
+        self._bad_maker = maker_of(goods, run=f"B{run}")
+        self._over_http = maker_of(goods, run=f"H{run}")
+        self._owed = {"duplicate": 0.0, "invalid": 0.0}
+        self._stopped = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._push())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped = True
+        if kind is not None:
+            for task in self._tasks:
+                task.cancel()
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for outcome in ended:
+            if isinstance(outcome, Exception) and kind is None:
+                raise outcome
+
+    async def stop(self) -> None:
+        """Send no more; returns when all that was begun has arrived."""
+        self._stopped = True
+        await asyncio.gather(*self._tasks)
+
+    def _next(self, count: int) -> Iterator[Record]:
+        for _ in range(count):
+            record = next(self._good)
+            yield record
+            for kind, share in (("duplicate", self.duplicates), ("invalid", self.invalid)):
+                self._owed[kind] += share
+                if self._owed[kind] >= 1:
+                    self._owed[kind] -= 1
+                    yield record if kind == "duplicate" else self._wrong()
+
+    def _wrong(self) -> Record:
+        order: dict[str, Any] = self._bad_maker.order()
+        order["lines"][0]["quantity"] = -1
+        if self.invalid_shop is not None:
+            order["shop_id"] = self.invalid_shop
+        return record_of("invalid", order)
+
+    async def _send(self) -> None:
+        began, due = time.monotonic(), 0
+        while not self._stopped:
+            wanted = int((time.monotonic() - began) * self._per_second)
+            batch, due = list(self._next(wanted - due)), wanted
+            while batch:
+                batch = await self._deliver(batch)
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _deliver(self, batch: list[Record]) -> list[Record]:
+        """What did not arrive, as far as the broker said."""
+        topic = f"{self._stack.topic_prefix}channel.orders"
+        try:
+            async with asyncio.timeout(SEND_SECONDS), producer_of(self._stack) as producer:
+                sent = [await producer.send(topic, record.body, key=record.key) for record in batch]
+                told = await asyncio.gather(*sent, return_exceptions=True)
+        except (KafkaError, OSError, TimeoutError):
+            await asyncio.sleep(AGAIN_SECONDS)
+            return batch
+        left = [record for record, outcome in zip(batch, told, strict=True) if isinstance(outcome, BaseException)]
+        self.sent += len(batch) - len(left)
+        return left
+
+    async def _push(self) -> None:
+        async with Clients(self._stack.urls, self._stack.keys["admin"]) as oms:
+            while not self._stopped:
+                order = self._over_http.order()
+                while True:
+                    self.attempts += 1
+                    try:
+                        await oms.post("ingest", "/v1/orders", order)
+                    except (ApiError, httpx.HTTPError):
+                        await asyncio.sleep(AGAIN_SECONDS)
+                    else:
+                        self.successes += 1
+                        break
+                await asyncio.sleep(HTTP_SECONDS)
