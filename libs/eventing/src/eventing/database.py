@@ -41,6 +41,8 @@ def create_engine(
         max_overflow=0,
         pool_timeout=10,
         pool_recycle=3600,
+        # Else the first call after the database was away gets a dead connection, minutes later where an API is idle.
+        pool_pre_ping=True,
         hide_parameters=True,  # They may be personal data, and errors end in logs.
         connect_args={
             "timeout": CONNECT_SECONDS,

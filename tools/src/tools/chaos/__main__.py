@@ -11,14 +11,30 @@ import random
 import sys
 from collections.abc import Sequence
 
+import asyncpg
+import httpx
+from aiokafka.errors import KafkaError
+
 from tools.chaos.faults import FAULTS, NOT_BUILT
 from tools.chaos.run import Report, plan, walk
+from tools.client import ApiError
 from tools.paths import repository_root
 from tools.processes import ProcessError
 from tools.stack import StackError
 from tools.terminal import Terminal, columns
 
 NAME = "chaos"
+FAILURES = (
+    StackError,
+    ProcessError,
+    TimeoutError,
+    ApiError,
+    KafkaError,
+    RuntimeError,
+    asyncpg.PostgresError,
+    httpx.HTTPError,
+    OSError,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,20 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # That the broker is away is what is done here.
     terminal, report = Terminal(), Report(options.seed)
     terminal.say(f"seed {options.seed}: SEED={options.seed} repeats this run", "dim")
-    failure = ""
     try:
         seconds = None if options.all or chosen else options.duration
         asyncio.run(walk(report, faults, terminal, name=options.name, seconds=seconds))
-    except (StackError, ProcessError, TimeoutError) as error:
+    except FAILURES as error:
         terminal.end_live()
-        failure = f"{type(error).__name__}: {error}"
-        terminal.say(failure, "red")
+        report.error = f"{type(error).__name__}: {error}"
+        terminal.say(report.error, "red")
     finally:
         path = repository_root() / ".local" / "chaos" / "report.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps(report.to_json() | {"error": failure}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        path.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for line in columns(report.rows(), right=(1, 3, 4)):
         terminal.say(line)
     terminal.say(
@@ -67,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     terminal.say(f"figures: {path}", "dim")
     complete = not (options.all and report.missed)
-    return 0 if report.held and complete and not failure else 1
+    return 0 if report.held and complete else 1
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ CRASH_POINTS = (
     "before_send", "after_send", "after_delete", "after_lease", "after_call", "before_record", "after_apply",
 )  # fmt: skip
 CRASH_SECONDS = 12.0
+MOST_PARKED = 400
+"""Keys: the breaker looks at no less than 200, and a batch of 300 may be under way."""
 _BROKEN = """
 import zlib
 import {module} as module
@@ -98,12 +100,15 @@ async def _broker_away(ground: Ground) -> None:
 
 
 async def _stalled(ground: Ground) -> None:
-    name = worker_of(ground.draw.choice(SERVICES))
-    ground.stack.kill(name, signal.SIGSTOP)
+    service = ground.draw.choice(SERVICES)
+    other = await ground.stack.add_worker(service)
+    ground.stack.kill(worker_of(service), signal.SIGSTOP)
     try:
         await asyncio.sleep(PAUSE_SECONDS)
     finally:
-        ground.stack.kill(name, signal.SIGCONT)
+        ground.stack.kill(worker_of(service), signal.SIGCONT)
+    await asyncio.sleep(LAST_SECONDS)
+    await ground.stack.remove_worker(other)
 
 
 async def _rolling(ground: Ground) -> None:
@@ -182,6 +187,10 @@ async def _bad_deployment(ground: Ground) -> None:
         ground.env["audit"]["PYTHONPATH"] = folder
         async with _restarted(ground, "audit"):
             await until(lambda: _is_open(ground, "audit"), seconds=READY_SECONDS, what="audit's breaker", every_seconds=0.5)
+            await asyncio.sleep(LAST_SECONDS)
+            parked = len(await _parked(ground, "audit"))
+            if parked > MOST_PARKED:
+                raise RuntimeError(f"the breaker let {parked} keys be parked")
     await _retry_parked(ground, "audit")
 
 
@@ -203,6 +212,8 @@ async def _crash_points(ground: Ground) -> None:
                 ground.stack.kill(worker_of(service), signal.SIGKILL)
         await asyncio.gather(*(ground.stack.start(worker_of(service)) for service in SERVICES))
     reached = len(CRASH_POINTS) * len(SERVICES) - len(never)
+    if silent := [point for point in CRASH_POINTS if all(f"{service} {point}" in never for service in SERVICES)]:
+        raise NotTriedError(f"{reached} deaths, but nobody passed {', '.join(silent)}")
     ground.env.setdefault("*", {})["CHAOS_NOTE"] = f"{reached} deaths; never passed: {', '.join(never) or 'none'}"
 
 
@@ -243,29 +254,30 @@ def _broken(module: str, cls: str, method: str, *, one_in: int) -> Iterator[str]
 
 
 async def _is_open(ground: Ground, service: str) -> bool:
-    url = ground.stack.members[worker_of(service)].url
-    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
-        try:
-            return (await client.get(f"{url}/readyz")).status_code == httpx.codes.SERVICE_UNAVAILABLE
-        except httpx.HTTPError:
-            return False
+    async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
+        return any(state["opened_at"] is not None for state in await oms.get(service, "/v1/operations/breaker"))
+
+
+async def _parked(ground: Ground, service: str) -> set[str]:
+    async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
+        return {row["key"] async for row in oms.pages(service, "/v1/operations/parked")}
 
 
 async def _retry_parked(ground: Ground, service: str) -> None:
     """As a person does once the good release is there."""
-    async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
 
-        async def none_left() -> bool:
-            keys = {row["key"] async for row in oms.pages(service, "/v1/operations/parked")}
+    async def none_left() -> bool:
+        keys = await _parked(ground, service)
+        async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
             for key in sorted(keys):
                 try:
                     await oms.post(service, f"/v1/operations/parked/{key}/retry", {"reason": "chaos: the good release is back"})
                 except ApiError as error:
                     if error.status != httpx.codes.NOT_FOUND:  # Drained meanwhile.
                         raise
-            return not keys
+        return not keys
 
-        await until(none_left, seconds=READY_SECONDS, what=f"the parked keys of {service}", every_seconds=2)
+    await until(none_left, seconds=READY_SECONDS, what=f"the parked keys of {service}", every_seconds=2)
 
 
 FAULTS: tuple[Fault, ...] = (

@@ -34,6 +34,8 @@ class Feed:
         self.invalid_shop: str | None = None
         self.sent = self.attempts = self.successes = 0
         """Records acknowledged by the broker; attempts and successes of the HTTP intake."""
+        self.numbers: list[str] = []
+        """Channel order numbers of good orders that arrived: none may be lost."""
         self._stack, self._per_second = stack, per_second
         self._good = records(maker_of(goods, run=f"K{run}"), odd=False)
         self._bad_maker = maker_of(goods, run=f"B{run}")
@@ -100,7 +102,9 @@ class Feed:
             await asyncio.sleep(AGAIN_SECONDS)
             return batch
         left = [record for record, outcome in zip(batch, told, strict=True) if isinstance(outcome, BaseException)]
+        unsure = {record.order_no for record in left}
         self.sent += len(batch) - len(left)
+        self.numbers += [record.order_no for record in batch if record.kind == "good" and record.order_no not in unsure]
         return left
 
     async def _push(self) -> None:
@@ -115,5 +119,6 @@ class Feed:
                         await asyncio.sleep(AGAIN_SECONDS)
                     else:
                         self.successes += 1
+                        self.numbers.append(order["channel_order_no"])
                         break
                 await asyncio.sleep(HTTP_SECONDS)

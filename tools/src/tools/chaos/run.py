@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 
 from tools.bench.ground import cores, incoherent, open_places, seed_master_data, seed_units
+from tools.bench.verdict import number_of
 from tools.chaos.faults import FAULTS, NOT_BUILT, Fault, Ground, NotTriedError
 from tools.chaos.feed import Feed
 from tools.chaos.proxy import Proxy
@@ -27,6 +28,9 @@ LEAD_SECONDS, TAIL_SECONDS = 3.0, 3.0
 """Of calm load before a fault, and after it."""
 
 
+_TAKEN = "SELECT count(DISTINCT channel_order_no) FROM channel_order WHERE channel_order_no = ANY($1::text[])"
+
+
 @dataclass
 class Passage:
     """One time that a fault was brought in."""
@@ -36,7 +40,7 @@ class Passage:
     """held, not held, or not tried."""
     detail: str = ""
     seconds_without_progress: float = 0.0
-    """The longest time without a new voucher while load was offered."""
+    """The longest time in which one of the services wrote nothing, while load was offered."""
     seconds_to_drain: float = 0.0
     """From the end of the load until nothing is under way, checks included."""
 
@@ -50,10 +54,13 @@ class Report:
     orders_sent: int = 0
     intake_attempts: int = 0
     intake_successes: int = 0
+    error: str = ""
+    """What ended the run before its time."""
 
     @property
     def held(self) -> bool:
-        return bool(self.passages) and all(passage.outcome != "not held" for passage in self.passages)
+        outcomes = [passage.outcome for passage in self.passages]
+        return not self.error and "held" in outcomes and "not held" not in outcomes
 
     @property
     def missed(self) -> list[str]:
@@ -122,6 +129,8 @@ async def walk(report: Report, faults: Sequence[Fault], terminal: Terminal, *, n
                     passage = await _bring_in(fault, stack, env, broker_proxy, progress, report, number)
                     report.passages.append(passage)
                     step.done = f"{fault.name}: {passage.outcome} {passage.detail}".rstrip()
+                if passage.outcome == "not held":
+                    return  # Whatever came next would stand on what is broken already.
 
 
 async def _bring_in(
@@ -143,10 +152,12 @@ async def _bring_in(
         except NotTriedError as error:
             passage.outcome, passage.detail = "not tried", str(error)
         await asyncio.sleep(TAIL_SECONDS)
-        passage.seconds_without_progress = progress.pause("ledger", began)
+        passage.seconds_without_progress = max(progress.pause(service, began) for service in SERVICES)
         await feed.stop()
     stopped = time.monotonic()
     failed = await incoherent(stack)
+    if lost := len(set(feed.numbers)) - await number_of(stack, "ingest", _TAKEN, sorted(set(feed.numbers))):
+        failed.append(f"{lost} orders lost")
     passage.seconds_to_drain = round(time.monotonic() - stopped, 1)
     report.orders_sent += feed.sent
     report.intake_attempts += feed.attempts
