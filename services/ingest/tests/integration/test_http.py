@@ -36,61 +36,84 @@ async def test_one_order_is_taken_and_durable(harness: Harness, http: httpx.Asyn
     assert isinstance((await harness.emitted())[1], OrderReceived)
 
 
-@pytest.fixture
-def taken_together(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Order numbers by transaction; an order called "poison" makes its transaction fail, as a defect would."""
-    gateway = app.state.gateway
-    seen: list[list[str]] = []
-    take = gateway.take
+async def _soon(holds: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if holds():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("not within ten seconds")
 
-    async def watched(arrivals: Sequence[Arrival], work: UnitOfWork) -> list[Outcome]:
-        seen.append([arrival.order.channel_order_no for arrival in arrivals])
-        await asyncio.sleep(0.05)
-        if "poison" in seen[-1]:
+
+class Together:
+    """Orders by transaction. The first ones stand until all that were asked for wait behind them; "poison" fails, as by a
+    defect."""
+
+    def __init__(self, app: FastAPI, http: httpx.AsyncClient) -> None:
+        self.batches: list[list[str]] = []
+        self._app, self._http = app, http
+        self._gate = asyncio.Event()
+        self._take = app.state.gateway.take
+
+    async def take(self, arrivals: Sequence[Arrival], work: UnitOfWork) -> list[Outcome]:
+        self.batches.append([arrival.order.channel_order_no for arrival in arrivals])
+        await self._gate.wait()
+        if any(arrival.order.channel_order_no == "poison" for arrival in arrivals):
             raise RuntimeError("a defect")
-        taken: list[Outcome] = await take(arrivals, work)
+        taken: list[Outcome] = await self._take(arrivals, work)
         return taken
 
-    monkeypatch.setattr(gateway, "take", watched)
-    return seen
+    async def post(self, orders: Sequence[dict[str, Any]]) -> list[asyncio.Task[httpx.Response]]:
+        """Sent, and all of them waiting: the first two in transactions of their own, the others behind them."""
+        asked: list[asyncio.Task[httpx.Response]] = []
+        waiting = self._app.state.gathering._waiting
+        for order in orders:
+            asked.append(asyncio.create_task(self._http.post("/v1/orders", json=order)))
+            await _soon(lambda: sum(map(len, self.batches)) + len(waiting) == len(asked))
+            await _soon(lambda: len(self.batches) >= min(2, len(asked)))
+        return asked
+
+    def go(self) -> None:
+        self._gate.set()
+
+
+@pytest.fixture
+def together(app: FastAPI, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> Together:
+    together = Together(app, http)
+    monkeypatch.setattr(app.state.gateway, "take", together.take)
+    return together
 
 
 async def test_single_orders_that_come_at_once_share_a_transaction(
-    harness: Harness, http: httpx.AsyncClient, an_order: Make, taken_together: list[list[str]]
+    harness: Harness, an_order: Make, together: Together
 ) -> None:
     """Fails when each single order costs a transaction of its own, or one's answer goes to another."""
     numbers = [f"T-{number}" for number in range(20)]
-    answers = await asyncio.gather(*(http.post("/v1/orders", json=an_order(number)) for number in numbers))
+    asked = await together.post([an_order(number) for number in numbers])
+    together.go()
+    answers = await asyncio.gather(*asked)
     assert [answer.json()["results"][0]["channel_order_no"] for answer in answers] == numbers
     assert {result for answer in answers for result in outcomes(answer)} == {("accepted", "order_received")}
-    assert sorted(number for batch in taken_together for number in batch) == sorted(numbers)
-    assert len(taken_together) <= 4
+    assert sorted(number for batch in together.batches for number in batch) == sorted(numbers)
+    assert len(together.batches) == 3
     assert sum(isinstance(event, OrderReceived) for event in await harness.emitted()) == 20
 
 
-async def test_an_order_that_fails_costs_none_of_those_beside_it(
-    harness: Harness, http: httpx.AsyncClient, an_order: Make, taken_together: list[list[str]]
-) -> None:
+async def test_an_order_that_fails_costs_none_of_those_beside_it(harness: Harness, an_order: Make, together: Together) -> None:
     """Fails when the failure of a shared transaction is the answer to everyone in it."""
-    numbers = ["A", "B", "C", "poison", "D", "E"]
-    given = await asyncio.gather(
-        *(http.post("/v1/orders", json=an_order(number)) for number in numbers), return_exceptions=True
-    )
+    asked = await together.post([an_order(number) for number in ("A", "B", "C", "poison", "D", "E")])
+    together.go()
+    given = await asyncio.gather(*asked, return_exceptions=True)
     good = [answer for answer in given if isinstance(answer, httpx.Response) and answer.status_code == 202]
     assert len(good) == 5
     assert sum(isinstance(event, OrderReceived) for event in await harness.emitted()) == 5
-    assert max(len(batch) for batch in taken_together if "poison" in batch) > 1
+    assert max(len(batch) for batch in together.batches if "poison" in batch) == 4
 
 
-async def test_a_caller_that_hangs_up_takes_nobody_along(
-    harness: Harness, http: httpx.AsyncClient, an_order: Make, taken_together: list[list[str]]
-) -> None:
+async def test_a_caller_that_hangs_up_takes_nobody_along(harness: Harness, an_order: Make, together: Together) -> None:
     """Fails when the transaction belongs to the request that opened it."""
-    first = asyncio.create_task(http.post("/v1/orders", json=an_order("first")))
-    await asyncio.sleep(0.02)
-    others = [asyncio.create_task(http.post("/v1/orders", json=an_order(f"T-{number}"))) for number in range(5)]
-    await asyncio.sleep(0.02)
+    first, *others = await together.post([an_order(f"T-{number}") for number in range(6)])
     first.cancel()
+    together.go()
     answers = await asyncio.gather(*others)
     assert {result for answer in answers for result in outcomes(answer)} == {("accepted", "order_received")}
 
