@@ -142,7 +142,8 @@ class Crowd:
                 body.replace('"lines"', '"shop_id": "twice", "lines"'),
             )
         ).encode()
-        self.world.garbled[garbled], self.meant[garbled] = 0, order
+        self.world.garbled.add(garbled)
+        self.meant[garbled] = order
         self.world.publish(Outgoing("channel.orders", b"anything", garbled, []))
 
     async def send_again(self, draw: random.Random) -> None:

@@ -62,12 +62,16 @@ async def test_what_a_bug_parks_goes_through_when_it_is_tried_again(simulation: 
 async def test_what_nobody_can_read_must_have_been_refused(simulation: Simulation) -> None:
     """Fails when an unreadable order may be taken in, or get lost, without anybody being told."""
     await simulation.live(16, [Step("garble", number) for number in range(8)])
-    refused = dict(simulation.world.garbled)
-    assert refused
-    assert all(refused.values())
-    simulation.world.garbled[b"never sent"] = 0
+    assert simulation.world.garbled
+    simulation.world.garbled.add(b"never sent")
     with pytest.raises(IncoherentError, match="never sent"):
         await simulation.world.check()
+
+
+async def test_a_death_right_after_the_unreadable_was_set_aside_hides_nothing(simulation: Simulation) -> None:
+    """Fails when what a process refused just before it died counts as taken in."""
+    ending = await simulation.live(1010, read_steps("die:933374552 garble:1139259567 consume:1995324730"))
+    assert ending.orders == 0
 
 
 @asynccontextmanager

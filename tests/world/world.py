@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -67,8 +68,8 @@ class World:
     sources: Sources
     refused: list[str] = field(default_factory=list)
     """What was parked or quarantined and should not have been, in words."""
-    garbled: dict[bytes, int] = field(default_factory=dict)
-    """What nobody can take in, and how often it was refused."""
+    garbled: set[bytes] = field(default_factory=set)
+    """What nobody can take in."""
 
     # Single steps
 
@@ -208,9 +209,16 @@ class World:
         ]
         findings = [f"{o.check.name}: {f.subject}: {f.detail}" for o in failed for f in o.findings[:5]]
         findings += self.refused
-        findings += [f"taken in, whatever it may be: {value[:300]!r}" for value, times in self.garbled.items() if not times]
+        findings += [f"nobody was told of it: {value[:300]!r}" for value in sorted(self.garbled - self.set_aside())]
         if findings:
             raise IncoherentError("\n".join(findings))
+
+    def set_aside(self) -> set[bytes]:
+        """Of `channel.orders`, what the notices on `ingest.dlq` name: they leave with the commit that sets it aside, so a death
+        right after it hides nothing."""
+        notices = [json.loads(record.value or b"") for record in self.bus.records("ingest.dlq")]
+        places = {(TopicPartition(notice["topic"], notice["partition"]), notice["offset"]) for notice in notices}
+        return {self.bus._logs[where][offset].value or b"" for where, offset in places if where.topic == "channel.orders"}
 
     def http(self, service: str) -> httpx.AsyncClient:
         """A client of a service's API, for answers of any kind."""
@@ -247,7 +255,6 @@ class World:
             if item.fault is None or DefectError.__name__ in item.fault.reason:
                 continue
             if item.record.topic == "channel.orders" and item.record.value in self.garbled:
-                self.garbled[item.record.value] += 1
                 continue
             self.refused.append(
                 f"{service} refused {item.record.topic} {item.key}: {item.fault.code} {item.fault.reason} {item.fault.field}"
