@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from .simulation import FailedError, Simulation, open_simulation, read_steps
 
@@ -66,13 +67,13 @@ class Worker:
             self._process.kill()
             await self._process.wait()
 
-    async def _ask(self, what: str, seed: int, path: str) -> dict[str, str]:
+    async def _ask(self, what: str, seed: int, path: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"what": what, "seed": seed, "path": path}).encode() + b"\n")
         if not (line := await self._process.stdout.readline()):
             raise RuntimeError(f"a process that lives ended with {await self._process.wait()}")
-        answer: dict[str, str] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
 

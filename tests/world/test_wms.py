@@ -123,7 +123,7 @@ async def test_orders_leave_the_wms_short_and_in_parcels(open_wms: Open) -> None
 @pytest.mark.parametrize("stops_only_whole", [False, True], ids=["by unit", "only whole"])
 async def test_a_cancel_stops_what_the_wms_has_not_picked(open_wms: Open, pending_stops: bool, stops_only_whole: bool) -> None:
     """Fails when a stop takes more than was asked, or what comes back beyond it is not shipped anew."""
-    dials = {"pending_stops": pending_stops, "stops_only_whole": stops_only_whole}
+    dials: dict[str, Any] = {"pending_stops": pending_stops, "stops_only_whole": stops_only_whole}
     shop, wms, place_id = await open_wms(pick_seconds=NEVER, **dials)
     good = await shop.good(5, place_id=place_id)
     order = shop.order(good, 5)
@@ -132,7 +132,7 @@ async def test_a_cancel_stops_what_the_wms_has_not_picked(open_wms: Open, pendin
     request = await shop.cancel(order, (1, 2))
 
     async def answered() -> bool:
-        return (await shop.request(request["request_id"]))["state"] == "closed"
+        return bool((await shop.request(request["request_id"]))["state"] == "closed")
 
     await until(shop, answered)
     assert settled(await shop.request(request["request_id"])) == [(2, 0, "cancelled_stopped")]
