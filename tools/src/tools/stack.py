@@ -224,10 +224,6 @@ class Stack:
         """Take the next end of this process for no crash, whoever ends it."""
         self._expected_to_end.add(name)
 
-    def pid_of(self, name: str) -> int:
-        """The process (group) of a member, `postgres` or `kafka`."""
-        return self._children()[name].record.pid
-
     async def start(self, name: str) -> None:
         """Start again what was killed, with its ports and data, and wait until it is ready."""
         async with asyncio.timeout(STOP_SECONDS):

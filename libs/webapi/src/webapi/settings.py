@@ -186,3 +186,5 @@ class EventSettings(ServiceSettings):
 
     seal_key: Key
     """Seals parked and quarantined records: what cannot be read may hold anything. 32 bytes in base64; each service's own."""
+    event_source: Annotated[str, Field(pattern=r"^/[a-z0-9/_-]{1,60}$")] | None = None
+    """`ce_source`; None is "/<service>". A database restored from a backup gets a new one, "/<service>/2": docs/restore.md."""

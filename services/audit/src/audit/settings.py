@@ -1,7 +1,5 @@
 """Audit's settings, from `OMS_AUDIT_*`."""
 
-from typing import Annotated
-
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -11,7 +9,5 @@ from webapi.settings import EventSettings
 class Settings(EventSettings):
     model_config = SettingsConfigDict(env_prefix="OMS_AUDIT_")
 
-    event_source: Annotated[str, Field(pattern=r"^/[a-z0-9/_-]{1,60}$")] | None = None
-    """`ce_source`; None is "/audit". A database restored from a backup gets a new one, "/audit/2": docs/restore.md."""
     undo_seconds: int = Field(default=0, ge=0, le=600)
     """How long a release or reject waits, and can be taken back, where the caller does not say. 0: done at once."""

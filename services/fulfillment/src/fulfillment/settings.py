@@ -17,8 +17,6 @@ WEEK_SECONDS = 7 * 24 * 3600
 class Settings(EventSettings):
     model_config = SettingsConfigDict(env_prefix="OMS_FULFILLMENT_")
 
-    event_source: Annotated[str, Field(pattern=r"^/[a-z0-9/_-]{1,60}$")] | None = None
-    """`ce_source`; None is "/fulfillment". A restored database gets a new one, "/fulfillment/2": docs/restore.md."""
     receiver_kek: Key
     """Unwraps the data keys of sealed receivers; ingest has the same. 32 bytes in base64: `openssl rand -base64 32`."""
     receiver_kek_id: Annotated[str, Field(min_length=1, max_length=64)] = "1"

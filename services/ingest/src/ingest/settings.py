@@ -14,8 +14,6 @@ from webapi.settings import EventSettings, Key
 class Settings(EventSettings):
     model_config = SettingsConfigDict(env_prefix="OMS_INGEST_")
 
-    event_source: Annotated[str, Field(pattern=r"^/[a-z0-9/_-]{1,60}$")] | None = None
-    """`ce_source`; None is "/ingest". A database restored from a backup gets a new one, "/ingest/2": docs/restore.md."""
     receiver_kek: Key
     """Wraps the data keys of sealed receivers and raw orders; fulfillment has the same. `openssl rand -base64 32`."""
     receiver_kek_id: Annotated[str, Field(min_length=1, max_length=64)] = "1"

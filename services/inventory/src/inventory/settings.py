@@ -1,7 +1,5 @@
 """Settings of inventory: OMS_INVENTORY_…"""
 
-from typing import Annotated
-
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -11,8 +9,6 @@ from webapi.settings import EventSettings
 class Settings(EventSettings):
     model_config = SettingsConfigDict(env_prefix="OMS_INVENTORY_")
 
-    event_source: Annotated[str, Field(pattern=r"^/[a-z0-9/_-]{1,60}$")] | None = None
-    """`ce_source`; None is "/inventory". A database restored from a backup gets a new one, "/inventory/2": docs/restore.md."""
     default_pool: str = Field(default="main", min_length=1, max_length=64)
     """The pool that orders are held against, unless they name a place; which shop sells from which pool comes later."""
     stock_level_interval_ms: int = Field(default=300, ge=50, le=60_000)

@@ -1,7 +1,5 @@
 """Typed settings: environment variables `OMS_LEDGER_…`."""
 
-from typing import Annotated
-
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -11,8 +9,6 @@ from webapi.settings import EventSettings
 class Settings(EventSettings):
     model_config = SettingsConfigDict(env_prefix="OMS_LEDGER_")
 
-    event_source: Annotated[str, Field(pattern=r"^/[a-z0-9/_-]{1,60}$")] | None = None
-    """`ce_source`; None is "/ledger". A database restored from a backup gets a new one, "/ledger/2": docs/restore.md."""
     book: str = Field(default="main", pattern=r"^[a-z][a-z0-9_]{0,39}$")
     """The set of books that this deployment keeps; numbers and chains are per book."""
     fold_seconds: int = Field(default=5, ge=1, le=3600)

@@ -11,6 +11,7 @@ from tools.bench.figures import growth_of
 from tools.bench.usage import UsageWatch
 from tools.client import Clients
 from tools.coherence import drained, open_sources, run_checks
+from tools.coherence.model import Outcome
 from tools.sample.goods import Good
 from tools.sample.places import PLACES, Place
 from tools.sample.seed import seed_goods, seed_places, seed_rules, seed_stock, wait_for_places
@@ -61,13 +62,18 @@ async def seed_plenty(stack: Stack, goods: Sequence[Good], orders: int) -> None:
     await seed_units(stack, {place.place_id: [(good, plenty(orders)) for good in goods] for place in places})
 
 
-async def incoherent(stack: Stack) -> list[str]:
-    """The names of the checks that fail once nothing is under way any more."""
+async def failed_outcomes(stack: Stack, *, drain_seconds: float = DRAIN_SECONDS) -> list[Outcome]:
+    """The checks that fail once nothing is under way any more, or the time for that is over."""
     sources = (stack.read_only_database_urls, stack.bootstrap_servers, stack.topic_prefix)
-    busy = await drained(*sources, seconds=DRAIN_SECONDS)
+    busy = await drained(*sources, seconds=drain_seconds)
     async with open_sources(*sources) as opened:
         outcomes = await run_checks(opened)
-    return sorted({outcome.check.name for outcome in (*busy, *outcomes) if not outcome.holds})
+    return [outcome for outcome in (*busy, *outcomes) if not outcome.holds]
+
+
+async def incoherent(stack: Stack) -> list[str]:
+    """Their names alone."""
+    return sorted({outcome.check.name for outcome in await failed_outcomes(stack)})
 
 
 def cores() -> int:

@@ -23,7 +23,7 @@ def record_of(bench: Bench, runs: Sequence[Results], *, short: bool) -> dict[str
     figures = [{figure.path: value for figure in bench.figures if (value := figure.of(run)) is not None} for run in runs]
     return {
         "bench": bench.name,
-        "commit": _commit(),
+        "commit": commit(),
         "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": cores(),
         "short": short,
@@ -75,7 +75,7 @@ def _history(name: str, *, short: bool) -> Path:
     return stack_folder(NAME) / "history" / f"{name}{'.short' if short else ''}"
 
 
-def _commit() -> str:
+def commit() -> str:
     """With a `+` where files differ from it."""
 
     def git(*arguments: str) -> str:

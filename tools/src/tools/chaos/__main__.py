@@ -11,30 +11,13 @@ import random
 import sys
 from collections.abc import Sequence
 
-import asyncpg
-import httpx
-from aiokafka.errors import KafkaError
-
 from tools.chaos.faults import FAULTS, NOT_BUILT
 from tools.chaos.run import Report, plan, walk
-from tools.client import ApiError
+from tools.failures import FAILURES
 from tools.paths import repository_root
-from tools.processes import ProcessError
-from tools.stack import StackError
 from tools.terminal import Terminal, columns
 
 NAME = "chaos"
-FAILURES = (
-    StackError,
-    ProcessError,
-    TimeoutError,
-    ApiError,
-    KafkaError,
-    RuntimeError,
-    asyncpg.PostgresError,
-    httpx.HTTPError,
-    OSError,
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         seconds = None if options.all or chosen else options.duration
         asyncio.run(walk(report, faults, terminal, name=options.name, seconds=seconds))
-    except FAILURES as error:
+    except (*FAILURES, RuntimeError) as error:
         terminal.end_live()
         report.error = f"{type(error).__name__}: {error}"
         terminal.say(report.error, "red")

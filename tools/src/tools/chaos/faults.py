@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
-
 from tools.chaos.feed import Feed
 from tools.chaos.proxy import Mood, Proxy
-from tools.client import ApiError, Clients
+from tools.client import Clients
+from tools.drill.reconcile import parked_keys, retry_parked
 from tools.local_postgres import SERVICES
 from tools.stack import Stack
 from tools.waiting import until
@@ -60,6 +59,8 @@ class Ground:
     """Settings per service of processes started from now on."""
     broker_proxy: Proxy
     draw: random.Random
+    note: str = ""
+    """What is to be told of a fault that held."""
 
     def set(self, service: str, name: str, value: str) -> None:
         self.env[service][f"OMS_{service.upper()}_{name}"] = value
@@ -188,7 +189,8 @@ async def _bad_deployment(ground: Ground) -> None:
         async with _restarted(ground, "audit"):
             await until(lambda: _is_open(ground, "audit"), seconds=READY_SECONDS, what="audit's breaker", every_seconds=0.5)
             await asyncio.sleep(LAST_SECONDS)
-            parked = len(await _parked(ground, "audit"))
+            async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
+                parked = len(await parked_keys(oms, "audit"))
             if parked > MOST_PARKED:
                 raise RuntimeError(f"the breaker let {parked} keys be parked")
     await _retry_parked(ground, "audit")
@@ -214,7 +216,7 @@ async def _crash_points(ground: Ground) -> None:
     reached = len(CRASH_POINTS) * len(SERVICES) - len(never)
     if silent := [point for point in CRASH_POINTS if all(f"{service} {point}" in never for service in SERVICES)]:
         raise NotTriedError(f"{reached} deaths, but nobody passed {', '.join(silent)}")
-    ground.env.setdefault("*", {})["CHAOS_NOTE"] = f"{reached} deaths; never passed: {', '.join(never) or 'none'}"
+    ground.note = f"{reached} deaths; never passed: {', '.join(never) or 'none'}"
 
 
 async def _start_doomed(ground: Ground, service: str) -> None:
@@ -258,26 +260,14 @@ async def _is_open(ground: Ground, service: str) -> bool:
         return any(state["opened_at"] is not None for state in await oms.get(service, "/v1/operations/breaker"))
 
 
-async def _parked(ground: Ground, service: str) -> set[str]:
-    async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
-        return {row["key"] async for row in oms.pages(service, "/v1/operations/parked")}
-
-
 async def _retry_parked(ground: Ground, service: str) -> None:
     """As a person does once the good release is there."""
+    async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
 
-    async def none_left() -> bool:
-        keys = await _parked(ground, service)
-        async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
-            for key in sorted(keys):
-                try:
-                    await oms.post(service, f"/v1/operations/parked/{key}/retry", {"reason": "chaos: the good release is back"})
-                except ApiError as error:
-                    if error.status != httpx.codes.NOT_FOUND:  # Drained meanwhile.
-                        raise
-        return not keys
+        async def none_left() -> bool:
+            return not await retry_parked(oms, service, reason="chaos: the good release is back")
 
-    await until(none_left, seconds=READY_SECONDS, what=f"the parked keys of {service}", every_seconds=2)
+        await until(none_left, seconds=READY_SECONDS, what=f"the parked keys of {service}", every_seconds=2)
 
 
 FAULTS: tuple[Fault, ...] = (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
 from aiokafka.errors import KafkaError
 
+from tools.background import Background
 from tools.bench.feeder import producer_of
 from tools.bench.load import Record, maker_of, record_of, records
 from tools.client import ApiError, Clients
@@ -22,13 +22,14 @@ SEND_SECONDS = 15.0
 AGAIN_SECONDS = 0.5
 
 
-class Feed:
+class Feed(Background):
     """`async with Feed(stack, goods, run="1") as feed:` sends until `stop`.
 
     `duplicates` and `invalid` are shares of what is sent on top; `invalid_shop` keeps the invalid ones to one shop.
     """
 
     def __init__(self, stack: Stack, goods: list[Good], *, run: str, per_second: float) -> None:
+        super().__init__()
         self.duplicates = 0.0
         self.invalid = 0.0
         self.invalid_shop: str | None = None
@@ -41,29 +42,10 @@ class Feed:
         self._bad_maker = maker_of(goods, run=f"B{run}")
         self._over_http = maker_of(goods, run=f"H{run}")
         self._owed = {"duplicate": 0.0, "invalid": 0.0}
-        self._stopped = False
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._push())]
+        self._begin(self._send(), self._push())
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped = True
-        if kind is not None:
-            for task in self._tasks:
-                task.cancel()
-        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for outcome in ended:
-            if isinstance(outcome, Exception) and kind is None:
-                raise outcome
-
-    async def stop(self) -> None:
-        """Send no more; returns when all that was begun has arrived."""
-        self._stopped = True
-        await asyncio.gather(*self._tasks)
 
     def _next(self, count: int) -> Iterator[Record]:
         for _ in range(count):

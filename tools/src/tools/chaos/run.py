@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 
 from tools.bench.ground import cores, incoherent, open_places, seed_master_data, seed_units
+from tools.bench.records import commit
 from tools.bench.verdict import number_of
 from tools.chaos.faults import FAULTS, NOT_BUILT, Fault, Ground, NotTriedError
 from tools.chaos.feed import Feed
@@ -18,7 +19,6 @@ from tools.local_postgres import SERVICES
 from tools.processes import free_ports
 from tools.sample.goods import bench_goods
 from tools.skew.progress import Progress
-from tools.skew.release import head
 from tools.stack import Stack, StackError
 from tools.terminal import Terminal
 
@@ -48,7 +48,7 @@ class Passage:
 @dataclass
 class Report:
     seed: int
-    commit: str = field(default_factory=head)
+    commit: str = field(default_factory=commit)
     cores: int = field(default_factory=cores)
     passages: list[Passage] = field(default_factory=list)
     orders_sent: int = 0
@@ -147,8 +147,9 @@ async def _bring_in(
     async with Feed(stack, bench_goods(SKUS), run=f"{report.seed % 1000}N{number}", per_second=PER_SECOND) as feed:
         await asyncio.sleep(LEAD_SECONDS)
         began = time.monotonic()
+        ground = Ground(stack, feed, env, broker_proxy, draw)
         try:
-            await fault.act(Ground(stack, feed, env, broker_proxy, draw))
+            await fault.act(ground)
         except NotTriedError as error:
             passage.outcome, passage.detail = "not tried", str(error)
         await asyncio.sleep(TAIL_SECONDS)
@@ -162,9 +163,8 @@ async def _bring_in(
     report.orders_sent += feed.sent
     report.intake_attempts += feed.attempts
     report.intake_successes += feed.successes
-    note = env.pop("*", {}).get("CHAOS_NOTE", "")
     if failed:
         passage.outcome, passage.detail = "not held", ", ".join(failed)
     elif passage.outcome != "not tried":
-        passage.outcome, passage.detail = "held", note
+        passage.outcome, passage.detail = "held", ground.note
     return passage

@@ -9,27 +9,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-import asyncpg
-import httpx
-from aiokafka.errors import KafkaError
-
-from tools.broker_jars import JarError
-from tools.client import ApiError
 from tools.drill.backup import BackupError
 from tools.drill.rewind import RewindError
 from tools.drill.run import Outcome, drill
+from tools.failures import FAILURES
 from tools.local_postgres import SERVICES
 from tools.paths import stack_folder
-from tools.processes import ProcessError
-from tools.stack import StackError
 from tools.terminal import Terminal, columns
-from tools.topics import TopicError
 
 NAME = "drill"
-FAILURES = (
-    StackError, ProcessError, JarError, TopicError, TimeoutError, ApiError, KafkaError, BackupError, RewindError,
-    asyncpg.PostgresError, httpx.HTTPError, OSError,
-)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.say(f"{service}: restored to {options.ago:g} s ago", "bold")
         try:
             outcome = asyncio.run(drill(service, options.ago, terminal, name=options.name, steps=not options.without_steps))
-        except FAILURES as error:
+        except (*FAILURES, BackupError, RewindError) as error:
             terminal.end_live()
             terminal.say(f"{type(error).__name__}: {error}", "red")
             report[service] = {"service": service, "error": f"{type(error).__name__}: {error}"}

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import httpx
 
+from tools.background import Background
 from tools.bench.feeder import producer_of
 from tools.bench.load import maker_of, records
 from tools.client import ApiError, Clients
@@ -20,20 +21,19 @@ from tools.stack import Stack
 KAFKA_SECONDS, HTTP_SECONDS, CANCEL_SECONDS, RELEASE_SECONDS = 0.08, 0.5, 2.0, 1.0
 
 
-class Load:
+class Load(Background):
     """`async with Load(stack, goods, run="A") as load:`; it goes on until the end of the block, or `stop`.
 
     ``odd=False``: no invalid, held or repeated orders over Kafka.
     """
 
     def __init__(self, stack: Stack, goods: list[Good], *, run: str, odd: bool = True) -> None:
+        super().__init__()
         self._stack = stack
         self._over_kafka = records(maker_of(goods, run=f"K{run}"), odd=odd)
         self._over_http = maker_of(goods, run=f"H{run}")
         self._oms = Clients(stack.urls, stack.keys["admin"])
         self._uncancelled: list[str] = []
-        self._tasks: list[asyncio.Task[None]] = []
-        self._stopped = False
         self.pushed: list[tuple[float, dict[str, Any]]] = []
         """Orders that ingest acknowledged over HTTP, with the moment: a channel still has them, and can push them again."""
         self.done: Counter[str] = Counter()
@@ -41,31 +41,19 @@ class Load:
         """Calls without success: their callers know, and repeat them."""
 
     async def __aenter__(self) -> Self:
-        await self._oms.__aenter__()
-        self._tasks = [
-            asyncio.create_task(self._send()),
-            asyncio.create_task(self._every(HTTP_SECONDS, "order_pushed", self._push)),
-            asyncio.create_task(self._every(CANCEL_SECONDS, "cancel_asked", self._cancel)),
-            asyncio.create_task(self._every(RELEASE_SECONDS, "order_released", self._release)),
-        ]
+        self._begin(
+            self._send(),
+            self._every(HTTP_SECONDS, "order_pushed", self._push),
+            self._every(CANCEL_SECONDS, "cancel_asked", self._cancel),
+            self._every(RELEASE_SECONDS, "order_released", self._release),
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopped = True
-        if kind is not None:
-            for task in self._tasks:
-                task.cancel()
-        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._oms.__aexit__(kind, error, trace)
-        failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        if failures and kind is None:
-            raise failures[0]
-
-    async def stop(self) -> None:
-        self._stopped = True
-        await asyncio.gather(*self._tasks)
+        async with self._oms:
+            await super().__aexit__(kind, error, trace)
 
     async def push_again(self, since: float) -> int:
         """As a channel's connector does that reads its shop's orders again from a moment on (seconds since the epoch)."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+import httpx
 from aiokafka.structs import ConsumerRecord
 
 from tools.client import ApiError, Clients
@@ -27,7 +28,9 @@ async def reconcile(service: str, stack: Stack, load: Load, since: datetime) -> 
         pushed = await load.push_again(since.timestamp())
         await wait_caught_up(stack, service)
         async with Clients(stack.urls, stack.keys["admin"]) as oms:
-            return {"orders pushed again by their channels": pushed, "parked keys retried": await retry_parked(oms, service)}
+            # What peers settled about an order that was pushed over HTTP comes before the order itself is there again.
+            retried = await retry_parked(oms, service, reason="restored: the order is here again")
+            return {"orders pushed again by their channels": pushed, "parked keys retried": retried}
     topics = KafkaTopics(stack.bootstrap_servers, stack.topic_prefix)
     if service == "audit":
         await wait_caught_up(stack, service)
@@ -43,11 +46,19 @@ async def reconcile(service: str, stack: Stack, load: Load, since: datetime) -> 
     return {}
 
 
-async def retry_parked(oms: Clients, service: str) -> int:
-    """What peers settled about an order that was pushed over HTTP comes before the order itself is there again."""
-    keys = {row["key"] async for row in oms.pages(service, "/v1/operations/parked")}
+async def parked_keys(oms: Clients, service: str) -> set[str]:
+    return {row["key"] async for row in oms.pages(service, "/v1/operations/parked")}
+
+
+async def retry_parked(oms: Clients, service: str, *, reason: str) -> int:
+    """Have everything that is parked tried again; returns how many keys that were."""
+    keys = await parked_keys(oms, service)
     for key in sorted(keys):
-        await oms.post(service, f"/v1/operations/parked/{key}/retry", {"reason": "restored: the order is here again"})
+        try:
+            await oms.post(service, f"/v1/operations/parked/{key}/retry", {"reason": reason})
+        except ApiError as error:
+            if error.status != httpx.codes.NOT_FOUND:  # Drained meanwhile.
+                raise
     return len(keys)
 
 

@@ -11,27 +11,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import asyncpg
-import httpx
-from aiokafka.errors import KafkaError
-
-from tools.broker_jars import JarError
-from tools.client import ApiError
+from tools.failures import FAILURES
 from tools.local_postgres import SERVICES
 from tools.paths import repository_root
-from tools.processes import ProcessError
 from tools.skew.release import ReleaseError, find_base, head, interpreter_of
 from tools.skew.run import Report, walk
-from tools.stack import StackError
 from tools.terminal import Terminal, columns
-from tools.topics import TopicError
 
 NAME = "skew-stack"
 NOT_TRIED = 2
-FAILURES = (
-    StackError, ProcessError, JarError, TopicError, TimeoutError, ApiError, KafkaError,
-    asyncpg.PostgresError, httpx.HTTPError, OSError,
-)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -98,7 +98,7 @@ async def add_orders(
     Unknown fields are refused. 202 when at least one order was taken or known; 422 when none was; 503 with `Retry-After`
     while too many orders wait to be passed on.
     """
-    await _refuse_when_full(request, request.app.state.settings)  # First of all: what is refused shall cost nothing.
+    await _refuse_when_full(request, request.app.state.settings)  # Before any order is looked at: a refusal shall cost little.
     language = language_of(request)
     # The models only document the body. It is read from the bytes: strictly, once, and order by order.
     given = await request.json()
@@ -108,20 +108,21 @@ async def add_orders(
         raise Problem("body_too_large", status=413, params={"limit_bytes": MEBIBYTE})
     drafts = await _drafts(request, given, language)
 
+    def answer(outcomes: Iterable[Outcome]) -> StoredResponse:
+        told = iter(outcomes)
+        results = [_taken(draft.order, next(told), language) if isinstance(draft, Arrival) else draft for draft in drafts]
+        return StoredResponse(202, {"results": [result.model_dump(mode="json") for result in results]})
+
     async def take() -> StoredResponse:
         arrivals = [draft for draft in drafts if isinstance(draft, Arrival)]
-        outcomes = iter(await gateway_of(request).take(arrivals, work))
-        results = [_taken(draft.order, next(outcomes), language) if isinstance(draft, Arrival) else draft for draft in drafts]
-        return StoredResponse(202, {"results": [result.model_dump(mode="json") for result in results]})
+        return answer(await gateway_of(request).take(arrivals, work))
 
     if not any(isinstance(draft, Arrival) for draft in drafts):
         raise _none_taken([draft for draft in drafts if isinstance(draft, RefusedDraft)], single="orders" not in given)
     try:
         if once.key is None and len(drafts) == 1 and isinstance(drafts[0], Arrival):
             gathering: Gathering = request.app.state.gathering
-            outcome = await gathering.take(drafts[0], runtime_of(request), gateway_of(request))
-            result = _taken(drafts[0].order, outcome, language)
-            return StoredResponse(202, {"results": [result.model_dump(mode="json")]}).response()
+            return answer([await gathering.take(drafts[0], runtime_of(request), gateway_of(request))]).response()
         async with runtime_of(request).work() as work:
             stored = await once.run(work.connection, tables.idempotency_key, principal, take, now=work.now)
     except store.requests.RefundKnownError:  # A moment ago, by another caller: sent again, it is found.
