@@ -122,22 +122,29 @@ class Service:
     """The next offset by consumer; "" is what reads the compacted topics."""
     harness: Harness = field(init=False)
     _look: Look | None = None
+    _changes: int = 0
     _inbox_days: dict[date, InboxDays | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Each look costs as much as a short step: one is enough for as long as nothing was committed.
-        event.listen(self.engine.sync_engine, "commit", lambda _: self.forget_look())
+        # Each look costs as much as a short step: one is enough for as long as nothing was committed. "commit" would be told
+        # before the database has done it; a connection comes back afterwards.
+        event.listen(self.engine.sync_engine, "checkin", lambda *_: self.forget_look())
         self.boot()
 
     async def look(self) -> Look:
         """What there is to do, as of the last commit."""
-        if self._look is None:
-            shards, tasks, wished, waiting = await self.aside.fetchrow(_LOOK)
-            self._look = Look(tuple(shards or ()), tuple((kind, at) for kind, at in tasks or ()), wished, waiting)
-        return self._look
+        if self._look is not None:
+            return self._look
+        changes = self._changes
+        shards, tasks, wished, waiting = await self.aside.fetchrow(_LOOK)
+        look = Look(tuple(shards or ()), tuple((kind, at) for kind, at in tasks or ()), wished, waiting)
+        if changes == self._changes:  # Else somebody committed meanwhile: a WMS beside the world calls back when it likes.
+            self._look = look
+        return look
 
     def forget_look(self) -> None:
         self._look = None
+        self._changes += 1
 
     async def ready(self) -> None:
         """Partitions for today's records; those of a day are made once, whatever processes come and go."""

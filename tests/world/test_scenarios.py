@@ -8,7 +8,28 @@ from typing import Any
 
 import pytest
 
+from eventing import NewTask
+
 from .shop import Shop, settled
+
+
+async def test_what_is_committed_during_a_look_is_seen_by_the_next(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails when a look that is out of date is kept: what a WMS called back in that moment would be left for ever."""
+    node = shop.world.services["fulfillment"]
+    aside = node.aside
+
+    class Overtaken:
+        async def fetchrow(self, sql: str) -> Any:
+            row = await aside.fetchrow(sql)
+            async with node.runtime.work() as work:
+                work.add_tasks([NewTask("overtaking", "a", shop.world.clock.now())])
+            return row
+
+    node.forget_look()
+    monkeypatch.setattr(node, "aside", Overtaken())
+    await node.look()
+    monkeypatch.setattr(node, "aside", aside)
+    assert "overtaking" in dict((await node.look()).tasks)
 
 
 async def test_plain_orders_are_shipped_delivered_and_posted(shop: Shop) -> None:
