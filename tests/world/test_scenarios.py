@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -87,6 +88,26 @@ async def test_a_waiting_order_shrinks_changes_and_is_taken_up_again(shop: Shop)
     await shop.receive(good, 9)
     await shop.world.pass_time(seconds=120)
     assert sum(line[0] for line in settled(request)) == 9 - (await shop.stock(good))["on_hand"]
+    await shop.world.check()
+
+
+async def test_units_taken_up_again_bring_along_the_fens_that_they_had(shop: Shop) -> None:
+    """Fails when a revived order is given the money of other units than those that were cancelled."""
+    good = await shop.good()
+    order = shop.order(good, 10)
+    line = order["lines"][0] | {"adjust_minor": -1, "paid_minor": order["paid_minor"] - 1}
+    order |= {"lines": [line], "paid_minor": line["paid_minor"]}
+    await shop.send(order)
+    # The first takes three even shares; then seven units hold nine odd fens, so that each of the next two has one of them.
+    requests = [await shop.cancel(order, (1, 3)), await shop.cancel(order, (1, 2))]
+    for request in requests:
+        await shop.withdraw(request)
+    await shop.receive(good, 10)
+    await shop.world.pass_time(seconds=120)
+    assert (await shop.stock(good))["on_hand"] == 0
+    sql = "SELECT coalesce(s.part_json, c.part_json) FROM shipment s JOIN fulfilment_content c USING (fulfilment_order_id)"
+    parts = [json.loads(part) for (part,) in await shop.world.rows("fulfillment", sql)]
+    assert sum(sent["paid_minor"] for part in parts for sent in part["lines"]) == order["paid_minor"]
     await shop.world.check()
 
 

@@ -454,6 +454,11 @@ class SettledLine(Contract):
     refused: Count = 0
     code: Code
     """Why refused, or who cancelled."""
+    paid_minor: MinorAmount | None = None
+    """The money of the cancelled units: what they bring along when they are taken up again. Only who took them off knows it,
+    for odd fens stay with the first units of each part; None where nobody had them, or from an older sender."""
+    receivable_minor: MinorAmount | None = None
+    tax_minor: MinorAmount | None = None
 
 
 class CancellationSettled(OrderEvent):

@@ -92,7 +92,9 @@ async def test_a_part_cancel_shrinks_a_held_order_and_keeps_its_holds(
     await http.post(f"/v1/orders/{order.order_id}/release", json={"reason": "ok"})
     [audited] = await harness.emitted()
     assert isinstance(audited, OrderAudited)
-    assert audited.part.lines == [first.divide(1)[0]]
+    kept, gone = first.divide(1)
+    assert audited.part.lines == [kept]
+    assert [line.paid_minor for line in settled.lines] == [gone.paid_minor, second.paid_minor]
     assert audited.part.freight == order.part.freight
     assert audited.progress.step == 3
 

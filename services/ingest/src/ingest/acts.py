@@ -24,6 +24,7 @@ from contracts import (
     OrderReceived,
     OriginQuantity,
     Part,
+    PartLine,
     ReceiptConfirmed,
     ReceiverSealed,
     RefundedLine,
@@ -35,7 +36,7 @@ from ingest.blocks import moved_by, portion
 from ingest.domain import requests as rules
 from ingest.domain.arrival import State
 from ingest.domain.bundles import sets_of
-from ingest.domain.refunds import LineNo, Money
+from ingest.domain.refunds import NOTHING, LineNo, Money
 from ingest.domain.requests import Accepted, Asked, ImpossibleSettlementError, Key, Refused, Settled
 from ingest.domain.requests import Progress as RequestProgress
 from ingest.dossier import SERVICE, Bundles, Dossier, Family
@@ -165,11 +166,12 @@ def withdraw(family: Family, dossier: Dossier, row: RequestRow, why: Why, work: 
             )
         )
     if result.revive:
-        row.revived_as = revive(family, dossier, result.revive, work).order_id
+        row.revived_as = revive(family, dossier, row, result.revive, work).order_id
 
 
-def revive(family: Family, source: Dossier, units: Mapping[Key, int], work: UnitOfWork) -> Dossier:
-    """Take cancelled units up again as an order of their own. Freight comes along where nothing else is left to carry it."""
+def revive(family: Family, source: Dossier, row: RequestRow, units: Mapping[Key, int], work: UnitOfWork) -> Dossier:
+    """Take cancelled units up again as an order of their own, with the money they had. Freight comes along where nothing else
+    is left to carry it."""
     first = family[0]
     again = len(family)
     order_id = uuid5(first.order_id, f"again:{again}")
@@ -178,13 +180,13 @@ def revive(family: Family, source: Dossier, units: Mapping[Key, int], work: Unit
     for line in part.lines:
         taken = units.get(line.key, 0)
         if taken:
-            lines.append(line if taken == line.quantity else line.divide(line.quantity - taken)[1])
+            lines.append(_revived(line, taken, row.money.get(line.key)))
     is_carrier = source.state.is_cancelled and not any(
         member.sent[0].freight for member in family if member.row.again > source.row.again
     )
     block = source.block.model_copy(update={"order_id": order_id, "again": again})
     revived = Part(order_id=order_id, root_id=order_id, lines=lines, freight=part.freight if is_carrier else [])
-    row = replace(
+    own = replace(
         source.row,
         order_id=order_id,
         again=again,
@@ -197,7 +199,7 @@ def revive(family: Family, source: Dossier, units: Mapping[Key, int], work: Unit
         block=block.model_dump_json(),
         missing_skus=(),
     )
-    dossier = Dossier(row, is_new=True)
+    dossier = Dossier(own, is_new=True)
     dossier.put_part(revived, {number: counts for number, counts in bundles.items() if any(key[1] == number for key in units)})
     dossier.events.append(
         OrderReceived(
@@ -211,6 +213,13 @@ def revive(family: Family, source: Dossier, units: Mapping[Key, int], work: Unit
     )
     family.append(dossier)
     return dossier
+
+
+def _revived(line: PartLine, units: int, told: tuple[int, Money] | None) -> PartLine:
+    """These units with what they brought along when they were cancelled, or else as if all had been one part until then."""
+    if told is not None and told[0] == units:
+        return line.model_copy(update={"quantity": units, **told[1]._asdict()})
+    return line if units == line.quantity else line.divide(line.quantity - units)[1]
 
 
 def settle(
@@ -236,6 +245,11 @@ def settle(
     row.lines, row.progress = dict(result.request.lines), result.request.progress
     row.codes.update({answer.key: line.code for answer, line in zip(answers, lines, strict=True)})
     row.code = lines[-1].code
+    for answer, line in zip(answers, lines, strict=True):
+        if line.paid_minor is not None and line.receivable_minor is not None and line.tax_minor is not None:
+            units, money = row.money.get(answer.key, (0, NOTHING))
+            more = Money(line.paid_minor, line.receivable_minor, line.tax_minor)
+            row.money[answer.key] = units + line.cancelled, money.plus(more)
     dossier.put_request(row)
     if result.state.is_cancelled and dossier.row.state is State.SENT:
         dossier.row.state, dossier.row.code, dossier.row.changed_at = State.CANCELLED, "cancelled", work.now
@@ -249,7 +263,7 @@ def settle(
         if is_refunded(family, row):
             dossier.open_case("revival_refused", str(row.request_id))
         else:
-            row.revived_as = revive(family, dossier, result.revive, work).order_id
+            row.revived_as = revive(family, dossier, row, result.revive, work).order_id
 
 
 def is_refunded(family: Family, row: RequestRow) -> bool:

@@ -126,6 +126,8 @@ request_line = Table(
     Column("refused", Integer, nullable=False),
     Column("code", Text, nullable=False),
     Column("quantity_then", Integer, nullable=False),
+    # JSON: units, then their paid, receivable and tax, as those told who cancelled them; "" where nobody did.
+    Column("money", Text, nullable=False, server_default=""),
     ForeignKeyConstraint(["request_id", "order_id"], ["request.request_id", "request.order_id"]),
     comment="Units of a cancel request, by line.",
 )

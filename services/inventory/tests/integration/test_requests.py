@@ -100,6 +100,8 @@ async def test_a_reserved_order_that_shrinks_is_offered_anew(shop: Any) -> None:
     assert isinstance(again, StockReserved)
     assert (again.attempt, again.progress.step, told.progress.step, again.skus) == (2, 3, 2, ["茶"])
     assert [(line.quantity, line.paid_minor) for line in again.part.lines] == [(2, 10000)]
+    whole = sum(line.paid_minor for line in order.part.lines)
+    assert sum(line.paid_minor for line in (*told.lines, *again.part.lines)) == whole
     assert (await shop.harness.receive([a_routed(old)])).emitted == []
     assert len((await shop.harness.receive([a_routed(again)])).emitted) == 1
     await prove(shop)

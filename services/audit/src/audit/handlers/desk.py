@@ -281,10 +281,15 @@ class Desk:
         settled: list[SettledLine] = []
         for line in row.part.lines:
             units = taken.get(line.key, 0)
-            if units:
-                settled.append(_settled(line.key, units, code=code))
+            if not units:
+                lines.append(line)
+                continue
+            gone = line
             if units < line.quantity:
-                lines.append(line.divide(line.quantity - units)[0] if units else line)
+                kept, gone = line.divide(line.quantity - units)
+                lines.append(kept)
+            money = {"paid_minor": gone.paid_minor, "receivable_minor": gone.receivable_minor, "tax_minor": gone.tax_minor}
+            settled.append(_settled(line.key, units, code=code).model_copy(update=money))
         row.step += 1
         self._touch(row)
         if lines:

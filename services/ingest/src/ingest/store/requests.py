@@ -42,6 +42,8 @@ class RequestRow:
     """Why a line was refused, or who cancelled it."""
     quantities_then: dict[Key, int] = field(default_factory=dict)
     """Of lines cancelled before they were sent: what the channel ordered when they were."""
+    money: dict[Key, tuple[int, Money]] = field(default_factory=dict)
+    """Units, and the money they had, as those told who cancelled them: not all who do tell it."""
     note: str = ""
     reference: str | None = None
     fields: tuple[str, ...] = ()
@@ -109,15 +111,16 @@ _PUT_REQUESTS = text(
 _PUT_LINES = text(
     """
     INSERT INTO request_line (
-        request_id, order_id, origin_order_id, origin_line, sku_id, asked, cancelled, refused, code, quantity_then
+        request_id, order_id, origin_order_id, origin_line, sku_id, asked, cancelled, refused, code, quantity_then, money
     )
     SELECT * FROM unnest(
         CAST(:ids AS uuid[]), CAST(:orders AS uuid[]), CAST(:origins AS uuid[]), CAST(:numbers AS smallint[]),
         CAST(:skus AS text[]), CAST(:asked AS integer[]), CAST(:cancelled AS integer[]), CAST(:refused AS integer[]),
-        CAST(:codes AS text[]), CAST(:then AS integer[])
+        CAST(:codes AS text[]), CAST(:then AS integer[]), CAST(:moneys AS text[])
     )
     ON CONFLICT (request_id, order_id, origin_order_id, origin_line, sku_id) DO UPDATE SET
-        asked = excluded.asked, cancelled = excluded.cancelled, refused = excluded.refused, code = excluded.code
+        asked = excluded.asked, cancelled = excluded.cancelled, refused = excluded.refused, code = excluded.code,
+        money = excluded.money
     """
 )
 _FIND_LINES = text("SELECT * FROM request_line WHERE request_id = ANY(CAST(:ids AS uuid[]))")
@@ -242,6 +245,7 @@ async def put_requests(work: UnitOfWork, rows: Sequence[RequestRow]) -> None:
                 "refused": [line.refused for _, _, line in lines],
                 "codes": [row.codes.get(key, "") for row, key, _ in lines],
                 "then": [row.quantities_then.get(key, 0) for row, key, _ in lines],
+                "moneys": [to_json(row.money[key]).decode() if key in row.money else "" for row, key, _ in lines],
             },
         )
 
@@ -363,6 +367,9 @@ def _add_line(owner: RequestRow, line: AnyRow) -> None:
     owner.lines[key] = Asked(line.asked, line.cancelled, line.refused)
     owner.codes[key] = line.code
     owner.quantities_then[key] = line.quantity_then
+    if line.money:
+        units, money = from_json(line.money)
+        owner.money[key] = units, Money(*money)
 
 
 def _refund(row: AnyRow) -> RefundRow:

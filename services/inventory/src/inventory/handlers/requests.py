@@ -20,6 +20,7 @@ from contracts import (
     Event,
     Order,
     OrderAudited,
+    PartLine,
     Progress,
     StopAnswered,
     StopRequested,
@@ -185,6 +186,7 @@ class Desk:
     def apply(self, family: Family, outcome: Outcome, request_id: UUID | None) -> None:
         """Take over what a decision says: rows and documents now, counts later, settlements into the outbox."""
         family.pending = outcome.root.pending
+        gone: dict[tuple[UUID, LineKey], PartLine] = {}
         for order in outcome.root.orders:
             row = family.rows[order.order_id]
             if (row.state, row.attempt, row.return_no, row.children) == (
@@ -199,22 +201,22 @@ class Desk:
                 self.backorders.setdefault(row.order_id, replace(row))
             if row.state == "stuck":
                 self.unstuck.add(row.order_id)
-            self._shrink(family, row, order)
+            gone |= {(row.order_id, LineKey(*line.key)): line for line in self._shrink(family, row, order)}
             row.state, row.attempt, row.return_no = order.state, order.attempt, order.return_no
             row.children = order.children
         for order_id in outcome.again:
             row = family.rows[order_id]
             row.reoffers = 0
             self.again[order_id] = row
-        self._settle(family, outcome, request_id)
+        self._settle(family, outcome, request_id, gone)
 
-    def _shrink(self, family: Family, row: OrderRow, order: Held) -> None:
-        """Keep the first units of each line; what the pool held of the others goes back to it."""
+    def _shrink(self, family: Family, row: OrderRow, order: Held) -> list[PartLine]:
+        """Keep the first units of each line, and return the others; what the pool held of them goes back to it."""
         document = family.documents.get(row.order_id)
         if document is None:
-            return
+            return []
         before = units_by_sku(document.part.lines)
-        kept, _ = divide(document.part.lines, order.lines)
+        kept, gone = divide(document.part.lines, order.lines)
         wanted = units_by_sku(kept)
         if row.state in UNPINNED:
             self.given_back += [
@@ -227,6 +229,7 @@ class Desk:
             family.documents[row.order_id] = with_part(document, lines=kept)
         else:
             del family.documents[row.order_id]
+        return gone
 
     def split_off(self, family: Family, row: OrderRow, child: Held, lines: Mapping[LineKey, int]) -> None:
         """Let the order keep its first units, and give the rest to a new one."""
@@ -288,7 +291,9 @@ class Desk:
             )
         )
 
-    def _settle(self, family: Family, outcome: Outcome, request_id: UUID | None) -> None:
+    def _settle(
+        self, family: Family, outcome: Outcome, request_id: UUID | None, gone: Mapping[tuple[UUID, LineKey], PartLine]
+    ) -> None:
         """One event per order that lost units; what nobody had any more is told of the root."""
         if request_id is None:
             return
@@ -297,7 +302,8 @@ class Desk:
             by_order.setdefault(taken.order_id, []).append(taken)
         for order_id, lines in by_order.items():
             row = family.rows[order_id]
-            self._tell_settled(row, request_id, [_settled(line, cancelled=line.quantity) for line in lines], lines[0].code)
+            settled = [_with_money(line, gone.get((order_id, line.key))) for line in lines]
+            self._tell_settled(row, request_id, settled, lines[0].code)
         told = [_settled(line, cancelled=line.quantity) for line in outcome.discarded]
         told += [_settled(line, refused=line.quantity) for line in outcome.refused]
         if told:
@@ -463,6 +469,14 @@ def _quantities(units: Mapping[LineKey, int]) -> list[OriginQuantity]:
 
 def _settled(line: Taken | Refused, *, cancelled: int = 0, refused: int = 0) -> SettledLine:
     return SettledLine(**line.key._asdict(), cancelled=cancelled, refused=refused, code=line.code)
+
+
+def _with_money(taken: Taken, gone: PartLine | None) -> SettledLine:
+    settled = _settled(taken, cancelled=taken.quantity)
+    if gone is None or gone.quantity != taken.quantity:
+        return settled
+    money = {"paid_minor": gone.paid_minor, "receivable_minor": gone.receivable_minor, "tax_minor": gone.tax_minor}
+    return settled.model_copy(update=money)
 
 
 def _progress(row: OrderRow, code: str, params: dict[str, Any]) -> Progress:

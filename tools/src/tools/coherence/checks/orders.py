@@ -125,7 +125,7 @@ _PARTED_MONEY = """
     WITH parted AS (
         SELECT DISTINCT origin_order_id
         FROM shipment JOIN shipment_line USING (shipment_id)
-        WHERE order_id <> root_id OR part_json IS NOT NULL
+        WHERE order_id <> root_id OR part_json IS NOT NULL OR order_id <> origin_order_id
     )
     SELECT l ->> 'origin_order_id', (l ->> 'origin_line')::int, l ->> 'sku_id',
            sum((l ->> 'quantity')::int)::int, sum((l ->> 'paid_minor')::bigint)::bigint,
@@ -141,7 +141,8 @@ _SENT_MONEY = f"""
     FROM channel_order JOIN order_document USING (order_id),
          json_array_elements(CASE WHEN {HAS_PART} THEN part::json -> 'part' -> 'lines' ELSE block::json -> 'lines' END) AS o (l)
     WHERE order_id = ANY ($1::text[]::uuid[]) AND NOT EXISTS (
-        SELECT FROM request AS r WHERE r.order_id = channel_order.order_id AND r.kind = 'change' AND r.is_sent
+        SELECT FROM request AS r JOIN channel_order AS taken_up USING (order_id)
+        WHERE taken_up.first_order_id = channel_order.order_id AND r.kind = 'change' AND r.is_sent
     )
 """  # noqa: S608  a condition of ours
 
