@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -22,8 +22,13 @@ class IdSource(Protocol):
 
 
 class SystemClock:
+    """The machine's clock; set wrong by `offset_seconds` where a test of faults wants to know what a wrong one does."""
+
+    def __init__(self, offset_seconds: float = 0.0) -> None:
+        self._offset = timedelta(seconds=offset_seconds)
+
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return datetime.now(UTC) + self._offset
 
 
 class TimeOrderedIds:

@@ -64,7 +64,7 @@ class Runtime:
         self.broker = broker
         self.settings = settings or RuntimeSettings()
         self.observer: Observer = observer or NullObserver()
-        self.clock: Clock = clock or SystemClock()
+        self.clock: Clock = clock or SystemClock(self.settings.clock_offset_seconds)
         self.ids: IdSource = ids or TimeOrderedIds()
         self.role = role
         self.inbox_days: InboxDays | None = None

@@ -21,6 +21,8 @@ class RuntimeSettings:
     """The release. A breaker that another version opened closes by itself."""
     crash_at: str = ""
     """A crash point, or "point:n" for its n-th passing. Test builds only."""
+    clock_offset_seconds: float = 0.0
+    """Added to the machine's clock, to see what a wrong one does. For tests only."""
 
     batch_records: int = 300  # Beyond that the cost per record is flat and locks are held longer.
     fetch_min_bytes: int = 100_000  # With the wait below this makes batches of hundreds under load.

@@ -49,6 +49,8 @@ class ServiceSettings(BaseSettings):
     """JSON list of {principal, key_sha256, roles}. Without it nobody may call the API."""
     crash_at: str = ""
     """A named point at which the process dies, for tests only; empty in production."""
+    clock_offset_seconds: float = Field(default=0.0, ge=-86_400, le=86_400)
+    """Added to the machine's clock, to see what a wrong one does. For tests only; 0 in production."""
     shutdown_seconds: float = Field(default=25.0, gt=0, le=600)
     """From SIGTERM to the end at the latest: inside Kubernetes' grace period of 30 s."""
     migrations_folder: Path | None = None

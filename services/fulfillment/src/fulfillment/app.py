@@ -117,6 +117,7 @@ def runtime_settings(settings: Settings) -> RuntimeSettings:
         source=settings.event_source,
         version=__version__,
         crash_at=settings.crash_at,
+        clock_offset_seconds=settings.clock_offset_seconds,
         seal=AesGcmSealer(key_bytes(settings.seal_key)),
     )
 

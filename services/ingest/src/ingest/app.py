@@ -136,6 +136,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             source=settings.event_source,
             version=VERSION,
             crash_at=settings.crash_at,
+            clock_offset_seconds=settings.clock_offset_seconds,
         ),
         settings=settings,
         gateway=app.state.gateway,

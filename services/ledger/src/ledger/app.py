@@ -106,6 +106,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             source=settings.event_source,
             version=VERSION,
             crash_at=settings.crash_at,
+            clock_offset_seconds=settings.clock_offset_seconds,
         ),
         bookkeeper=Bookkeeper(settings.book),
         folder=folder,

@@ -83,6 +83,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             source=settings.event_source,
             version=VERSION,
             crash_at=settings.crash_at,
+            clock_offset_seconds=settings.clock_offset_seconds,
         ),
         app.state.routing,
         decision_days=settings.decision_days,
