@@ -9,12 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from contracts import Event
 from eventing.broker import Record, partition_of
@@ -25,7 +26,6 @@ MAX_BODY_BYTES = 512 * 1024
 SHARDS = 16
 HASH_BYTES = 16
 _NUL = b"\\u0000"
-_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one each time.
 _REQUIRED = ("ce_id", "ce_source", "ce_type", "ce_time")
 _PLAIN = frozenset(
     ("ce_id", "ce_source", "ce_type", "ce_time", "ce_dataschema", "ce_subject", "ce_specversion", "content-type", "traceparent")
@@ -145,7 +145,7 @@ def encode_body(
         key,
         type,
         payload,
-        _encode_json(headers).encode(),
+        to_json(headers),
         partition_of(key.encode(), SHARDS),
     )
 
@@ -278,5 +278,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
         raise InvalidRecordError("duplicate_key", "a JSON object names a key twice")
 
 
+@lru_cache(maxsize=16)  # All events of a unit of work have one time.
 def moment_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
