@@ -36,7 +36,8 @@ STOP_SECONDS = 5.0
 REQUEST_SECONDS = 5.0
 BATCH_BYTES = 900 * 1024
 """Below the broker's default limit of 1 MiB for a batch."""
-FETCH_BYTES = 4 * 1024 * 1024
+FETCH_BYTES = 1024 * 1024
+"""Of one partition: a batch's worth. What is fetched ahead of that only lies in memory until its turn comes."""
 _LEFT_BEHIND: set[asyncio.Task[Any]] = set()
 """Closings that nobody waits for any more; the loop itself keeps no hold of them."""
 
