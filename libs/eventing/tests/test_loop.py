@@ -88,6 +88,24 @@ async def test_offsets_are_committed_behind_the_effects(bus: Bus, start: Start, 
     await eventually(committed)
 
 
+async def test_a_steady_load_comes_in_batches(
+    bus: Bus, start: Start, kept: Kept, eventually: Eventually, engine: AsyncEngine
+) -> None:
+    """Fails when every handful of records costs a transaction: at a few hundred a second that is most of the cost."""
+    await start(batch_gap_seconds=0.8)
+    for number in range(20):
+        await bus.publish([outgoing(event) for event in numbers("a", number)])
+        await asyncio.sleep(0.05)
+
+    async def all_there() -> None:
+        assert await kept() == {"a": list(range(20))}
+
+    await eventually(all_there)
+    async with database.begin(engine) as connection:
+        transactions = await connection.execute(text("SELECT count(DISTINCT CAST(xmin AS text)) FROM inbox"))
+        assert transactions.scalar_one() <= 6
+
+
 @pytest.mark.parametrize("bootstrap", [None])  # A real broker cannot be told to refuse one commit.
 async def test_an_offset_whose_commit_failed_is_committed_later(bus: Any, start: Start, eventually: Eventually) -> None:
     """Fails when a failed commit waits for the partition's next record: a group that has read all would lag for ever."""

@@ -7,6 +7,7 @@ Whatever is not finished then is rolled back and read again by whoever gets the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import traceback
@@ -141,7 +142,10 @@ class ConsumerLoop:
                 await self._keep_house(consumer)
                 records = await consumer.poll(max_records=self._settings.batch_records, wait_seconds=POLL_SECONDS)
                 if records:
+                    began = time.monotonic()
                     await self._handle(consumer, records, stopping)
+                    if len(records) < self._settings.batch_records:
+                        await _rest_until(began + self._settings.batch_gap_seconds, stopping)
                 self.paused_because = "" if not self._breaker.is_open else self.paused_because
         finally:
             await self._acquit_if_possible()
@@ -367,6 +371,13 @@ class ConsumerLoop:
             log.warning("consumer %s pauses: %s", self.name, reason)
         self.paused_because = reason
         self._tools.observer.paused(self.name, reason)
+
+
+async def _rest_until(moment: float, stopping: asyncio.Event) -> None:
+    """Let records gather; a stop ends it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(moment - time.monotonic()):
+            await stopping.wait()
 
 
 def _first_offsets(records: Sequence[Record]) -> Mapping[TopicPartition, int]:

@@ -27,6 +27,9 @@ class RuntimeSettings:
     batch_records: int = 300  # Beyond that the cost per record is flat and locks are held longer.
     fetch_min_bytes: int = 100_000  # With the wait below this makes batches of hundreds under load.
     fetch_wait_seconds: float = 0.05
+    batch_gap_seconds: float = 0.2
+    """Between the starts of two batches, unless the first was full. A lone record never waits; a steady load comes in batches
+    large enough that what each costs in itself does not matter."""
     session_seconds: float = 10.0
     heartbeat_seconds: float = 3.0
     revoke_seconds: float = 6.0  # To finish what is in flight; below the session, or the others wait for nothing.
