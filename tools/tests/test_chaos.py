@@ -6,12 +6,16 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from tools.chaos.__main__ import main
-from tools.chaos.faults import FAULTS, NOT_BUILT
+from tools.chaos.faults import FAULTS, READY_SECONDS, Fault, Ground
 from tools.chaos.proxy import SLOW_SECONDS, Proxy
-from tools.chaos.run import Passage, Report, plan
+from tools.chaos.run import Passage, Report, plan, walk
+from tools.local_postgres import with_database
+from tools.terminal import Terminal
+from tools.waiting import until
 
 
 @pytest.fixture
@@ -87,11 +91,59 @@ def test_what_was_not_reached_is_never_told_as_held() -> None:
     told = {row[0]: row[2] for row in report.rows()[1:]}
     assert told.pop(first.name) == "not held"
     assert set(told.values()) == {"not tried"}
-    assert set(told) == {fault.name for fault in FAULTS[1:]} | NOT_BUILT.keys()
+    assert set(told) == {fault.name for fault in FAULTS[1:]}
     assert report.missed == [fault.name for fault in FAULTS[1:]]
+    assert not report.complete
+    report.passages += [Passage(fault.name, "held") for fault in FAULTS if not fault.needs]
+    assert report.complete
+    assert report.missed == [fault.name for fault in FAULTS if fault.needs]
 
 
 def test_an_unknown_fault_is_refused_with_those_that_are_known(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["no_such_fault"])
     assert "kill_kafka" in capsys.readouterr().err
+
+
+_LOSE = """
+    DELETE FROM movement WHERE kind = 'shipped' AND subject_id = (
+        SELECT subject_id FROM movement WHERE kind = 'shipped' ORDER BY movement_id DESC LIMIT 1
+    )
+"""
+
+
+async def _lose_a_parcel(ground: Ground) -> None:
+    """What no fault may do: one order's goods never left."""
+    database = with_database(ground.postgres.admin_url, ground.stack.database_urls["inventory"].rpartition("/")[2])
+    connection = await asyncpg.connect(database)
+    try:
+
+        async def lost() -> bool:
+            return not (await connection.execute(_LOSE)).endswith(" 0")
+
+        await until(lost, seconds=READY_SECONDS, what="a shipment to lose")
+    finally:
+        await connection.close()
+
+
+@pytest.mark.e2e
+@pytest.mark.kafka
+@pytest.mark.postgres
+async def test_a_kill_is_survived_and_a_loss_is_seen() -> None:
+    """Fails when a killed worker costs an order, or when whatever a fault does counts as held."""
+    kill = next(fault for fault in FAULTS if fault.name == "kill_router_worker")
+    report = Report(1)
+    await walk(
+        report,
+        [kill, Fault("loss", "an order's goods never leave", _lose_a_parcel)],
+        Terminal(),
+        name="chaos-test",
+        seconds=None,
+    )
+    held, lost = report.passages
+    assert (held.outcome, held.detail) == ("held", "")
+    assert held.seconds_without_progress > 0
+    assert lost.outcome == "not held"
+    assert "1 orders unshipped" in lost.detail
+    assert report.orders_sent > 100
+    assert not report.held

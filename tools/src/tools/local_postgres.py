@@ -45,7 +45,6 @@ SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",  # The path of a socket may not exceed 103 bytes; a checkout's can.
     "max_connections": "200",  # Six services × (api 5 + consumer, relay and tasks 4 each), doubled for scaled workers.
-    "shared_buffers": "256MB",
     "effective_cache_size": "2GB",
     "work_mem": "8MB",
     "maintenance_work_mem": "128MB",
@@ -77,6 +76,12 @@ FAST = {
 }
 
 
+def _shared_buffers() -> str:
+    """An eighth of the machine, up to a gigabyte: below that, indexes of a hundred thousand orders are read over and over."""
+    megabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8 // 1024**2
+    return f"{max(128, min(1024, megabytes))}MB"
+
+
 class LocalPostgres:
     """One server on one data folder; `start` again after a stop or a kill keeps port, data and passwords."""
 
@@ -86,7 +91,7 @@ class LocalPostgres:
         self.port = 0
         self.password = secrets.token_urlsafe(18)
         self.child: Child | None = None
-        self._settings = SETTINGS | (DURABLE if durable else FAST)
+        self._settings = SETTINGS | ({"shared_buffers": _shared_buffers(), **DURABLE} if durable else FAST)
         self._watchdog = watchdog
         self._tier = tier
 
@@ -133,7 +138,7 @@ class LocalPostgres:
     def remove(self) -> None:
         """Stop and delete the data, wherever it had to be put."""
         self.stop()
-        data = self._data_folder()
+        data = self.data_folder
         shutil.rmtree(data, ignore_errors=True)
         _password_file(data).unlink(missing_ok=True)
 
@@ -148,7 +153,7 @@ class LocalPostgres:
     def _prepare(self) -> tuple[Account | None, Path, Path]:
         account = unprivileged_account()
         binaries = _binaries_for(account)
-        data = self._data_folder()
+        data = self.data_folder
         password_file = _password_file(data)
         if (data / "PG_VERSION").exists():
             self.password = password_file.read_text(encoding="utf-8")
@@ -178,7 +183,9 @@ class LocalPostgres:
             raise ProcessError("initdb", done.returncode, done.stdout + done.stderr)
         return account, binaries, data
 
-    def _data_folder(self) -> Path:
+    @property
+    def data_folder(self) -> Path:
+        """Where the server keeps its data: below the stack's folder, unless its account cannot get there."""
         account = unprivileged_account()
         wanted = self.folder / "data" / "postgres"
         self.folder.mkdir(parents=True, exist_ok=True)  # First, or the answer would change once it is there.

@@ -224,10 +224,14 @@ class Stack:
         """Take the next end of this process for no crash, whoever ends it."""
         self._expected_to_end.add(name)
 
-    async def start(self, name: str) -> None:
-        """Start again what was killed, with its ports and data, and wait until it is ready."""
+    async def ended(self, name: str) -> None:
+        """Wait until what was killed is gone."""
         async with asyncio.timeout(STOP_SECONDS):
             await self._children()[name].wait()
+
+    async def start(self, name: str) -> None:
+        """Start again what was killed, with its ports and data, and wait until it is ready."""
+        await self.ended(name)
         if name == "postgres" and self.postgres is not None:
             await self.postgres.start()
         elif name == "kafka" and self.kafka is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import signal
 import tempfile
@@ -12,11 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+
+from tools.bench.ground import open_places
+from tools.bench.verdict import number_of
+from tools.chaos import disk
 from tools.chaos.feed import Feed
 from tools.chaos.proxy import Mood, Proxy
-from tools.client import Clients
+from tools.client import ApiError, Clients
 from tools.drill.reconcile import parked_keys, retry_parked
-from tools.local_postgres import SERVICES
+from tools.local_postgres import SERVICES, LocalPostgres
+from tools.sample.goods import bench_goods
 from tools.stack import Stack
 from tools.waiting import until
 
@@ -31,8 +38,16 @@ CRASH_POINTS = (
     "before_send", "after_send", "after_delete", "after_lease", "after_call", "before_record", "after_apply",
 )  # fmt: skip
 CRASH_SECONDS = 12.0
+CHANGE_SECONDS = 0.5
 MOST_PARKED = 400
 """Keys: the breaker looks at no less than 200, and a batch of 300 may be under way."""
+_NO_SPACE = b"No space left on device"
+_LIBRARIES = (
+    "/usr/lib/x86_64-linux-gnu/faketime",
+    "/usr/lib/aarch64-linux-gnu/faketime",
+    "/usr/lib/faketime",
+    "/usr/lib64/faketime",
+)
 _BROKEN = """
 import zlib
 import {module} as module
@@ -62,6 +77,12 @@ class Ground:
     note: str = ""
     """What is to be told of a fault that held."""
 
+    @property
+    def postgres(self) -> LocalPostgres:
+        if self.stack.postgres is None:
+            raise NotTriedError("needs a database server of its own")
+        return self.stack.postgres
+
     def set(self, service: str, name: str, value: str) -> None:
         self.env[service][f"OMS_{service.upper()}_{name}"] = value
 
@@ -81,6 +102,8 @@ class Fault:
     name: str
     says: str
     act: Act
+    needs: str = ""
+    """What not every machine has; without it the fault may stay untried."""
 
 
 def worker_of(service: str) -> str:
@@ -98,6 +121,67 @@ async def _broker_away(ground: Ground) -> None:
     ground.stack.kill("kafka")
     await asyncio.sleep(AWAY_SECONDS)
     await ground.stack.start("kafka")
+
+
+async def _disk_full(ground: Ground) -> None:
+    """One service's database has a disk of its own, which fills up and is given room again."""
+    if lacking := disk.why_not():
+        raise NotTriedError(lacking)
+    service = ground.draw.choice(SERVICES)
+    postgres, database = ground.postgres, urlsplit(ground.stack.database_urls[service]).path.removeprefix("/")
+    size_bytes = await disk.size_of(postgres, database) + disk.ROOM_BYTES
+    with disk.small_disk(postgres, size_bytes) as folder:
+        async with _stopped(ground, service):
+            await disk.move_there(postgres, database, folder)
+        began = postgres.log_path.stat().st_size
+        with disk.full(folder):
+            await until(lambda: _said(postgres.log_path, began, _NO_SPACE), seconds=READY_SECONDS, what="a full disk")
+            await asyncio.sleep(LAST_SECONDS)
+        await asyncio.sleep(LAST_SECONDS)
+        async with _stopped(ground, service):
+            await disk.move_back(postgres, database)
+    ground.note = f"of {service}"
+
+
+def _wrong_clock(setting: Callable[[Ground, str, int], None]) -> Act:
+    """A service's machine is an hour ahead, then an hour behind. What it scheduled by such a clock it also carries out by it:
+    afterwards that would stand an hour off, and run by itself when its time comes."""
+
+    async def act(ground: Ground) -> None:
+        service = ground.draw.choice(SERVICES)
+        for hours in (1, -1):
+            setting(ground, service, hours)
+            await _restart_both(ground, service)
+            await asyncio.sleep(LAST_SECONDS)
+            ground.feed.paused = True
+            sql = "SELECT count(*) FROM task WHERE due_at < now() + interval '2 hours'"
+
+            async def idle(sql: str = sql) -> bool:
+                return not await number_of(ground.stack, service, sql)
+
+            await until(idle, seconds=READY_SECONDS, what=f"the tasks of {service}", every_seconds=0.5)
+            ground.unset(service)
+            await _restart_both(ground, service)
+            ground.feed.paused = False
+        ground.note = f"of {service}"
+
+    return act
+
+
+def _by_setting(ground: Ground, service: str, hours: int) -> None:
+    ground.set(service, "CLOCK_OFFSET_SECONDS", str(hours * 3600))
+
+
+def _by_libfaketime(ground: Ground, service: str, hours: int) -> None:
+    library = next((str(path) for folder in _LIBRARIES for path in Path(folder).glob("libfaketime.so.1")), None)
+    if library is None:
+        raise NotTriedError("libfaketime is not installed")
+    ground.env[service] |= {"LD_PRELOAD": library, "FAKETIME": f"{hours:+d}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+async def _restart_both(ground: Ground, service: str) -> None:
+    for name in (service, worker_of(service)):
+        await ground.restart(name)
 
 
 async def _stalled(ground: Ground) -> None:
@@ -197,7 +281,30 @@ async def _bad_deployment(ground: Ground) -> None:
 
 
 async def _crash_points(ground: Ground) -> None:
-    """Every service dies at every point that it passes; those that never fire are named."""
+    """Every service dies at every point that it passes; those that never fire are named. Master data changes all along: half
+    of the services read it, and have points of their own there."""
+    changing = asyncio.create_task(_change_master_data(ground))
+    try:
+        await _walk_crash_points(ground)
+    finally:
+        changing.cancel()
+        await asyncio.gather(changing, return_exceptions=True)
+
+
+async def _change_master_data(ground: Ground) -> None:
+    good, place = bench_goods(1)[0], open_places()[0]
+    async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
+        for number in itertools.count():
+            try:
+                await oms.put("inventory", "/v1/items", {"items": [good.item() | {"name": f"{good.name} {number}"}]})
+                changed = place.location() | {"name": f"{place.name} {number}"}
+                await oms.put("inventory", "/v1/locations", {"locations": [changed]})
+            except (ApiError, httpx.HTTPError):
+                pass  # Somebody is dying here all the time: the next change is as good.
+            await asyncio.sleep(CHANGE_SECONDS)
+
+
+async def _walk_crash_points(ground: Ground) -> None:
     never: list[str] = []
     for point in CRASH_POINTS:
         for service in SERVICES:
@@ -246,6 +353,25 @@ async def _restarted(ground: Ground, service: str) -> AsyncIterator[None]:
         await ground.restart(name, signal.SIGKILL)
 
 
+@asynccontextmanager
+async def _stopped(ground: Ground, service: str) -> AsyncIterator[None]:
+    """Nothing of the service runs meanwhile."""
+    names = (service, worker_of(service))
+    for name in names:
+        ground.stack.kill(name, signal.SIGTERM)
+    for name in names:
+        await ground.stack.ended(name)
+    yield
+    for name in names:
+        await ground.stack.start(name)
+
+
+async def _said(log: Path, began: int, words: bytes) -> bool:
+    with log.open("rb") as file:
+        file.seek(began)
+        return words in file.read()
+
+
 @contextmanager
 def _broken(module: str, cls: str, method: str, *, one_in: int) -> Iterator[str]:
     """A folder that makes whoever has it on PYTHONPATH a bad release."""
@@ -290,11 +416,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault("invalid_of_all", "1 % invalid orders, of every shop", _odd_records(invalid=0.01)),
     Fault("poison", "audit fails at one order in a hundred, then is mended", _poison),
     Fault("bad_deployment", "audit fails at everything: the breaker stops it; then the good release", _bad_deployment),
+    Fault("disk_full", "the disk of one database is full, then has room again", _disk_full, needs="root and mount"),
+    Fault("clock_offset", "a service's clock is an hour ahead, then behind", _wrong_clock(_by_setting)),
+    Fault("machine_clock", "likewise, its machine's whole clock", _wrong_clock(_by_libfaketime), needs="libfaketime"),
     Fault("scale", "a service's workers 1, 4, 1", _scale),
     Fault("rolling_restart", "every process, one after the other", _rolling),
     Fault("crash_points", "every worker dies at each point around commit, send and offset commit", _crash_points),
 )
-NOT_BUILT: dict[str, str] = {
-    "disk_full": "needs a small disk of its own for one database; no tool here makes one",
-    "clock_offset": "the services' clock takes no offset, and libfaketime is not looked for",
-}

@@ -35,8 +35,9 @@ class Feed(Background):
         self.invalid_shop: str | None = None
         self.sent = self.attempts = self.successes = 0
         """Records acknowledged by the broker; attempts and successes of the HTTP intake."""
-        self.numbers: list[str] = []
-        """Channel order numbers of good orders that arrived: none may be lost."""
+        self.ships: dict[str, dict[str, int]] = {}
+        """Good orders that arrived, by channel order number: units by SKU, which must ship."""
+        self.paused = False
         self._stack, self._per_second = stack, per_second
         self._good = records(maker_of(goods, run=f"K{run}"), odd=False)
         self._bad_maker = maker_of(goods, run=f"B{run}")
@@ -68,7 +69,7 @@ class Feed(Background):
         began, due = time.monotonic(), 0
         while not self._stopped:
             wanted = int((time.monotonic() - began) * self._per_second)
-            batch, due = list(self._next(wanted - due)), wanted
+            batch, due = [] if self.paused else list(self._next(wanted - due)), wanted
             while batch:
                 batch = await self._deliver(batch)
             await asyncio.sleep(TICK_SECONDS)
@@ -86,12 +87,17 @@ class Feed(Background):
         left = [record for record, outcome in zip(batch, told, strict=True) if isinstance(outcome, BaseException)]
         unsure = {record.order_no for record in left}
         self.sent += len(batch) - len(left)
-        self.numbers += [record.order_no for record in batch if record.kind == "good" and record.order_no not in unsure]
+        self.ships |= {
+            record.order_no: record.units for record in batch if record.kind == "good" and record.order_no not in unsure
+        }
         return left
 
     async def _push(self) -> None:
         async with Clients(self._stack.urls, self._stack.keys["admin"]) as oms:
             while not self._stopped:
+                if self.paused:
+                    await asyncio.sleep(TICK_SECONDS)
+                    continue
                 order = self._over_http.order()
                 while True:
                     self.attempts += 1
@@ -101,6 +107,6 @@ class Feed(Background):
                         await asyncio.sleep(AGAIN_SECONDS)
                     else:
                         self.successes += 1
-                        self.numbers.append(order["channel_order_no"])
+                        self.ships[order["channel_order_no"]] = record_of("good", order).units
                         break
                 await asyncio.sleep(HTTP_SECONDS)

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 
 from tools.bench.ground import cores, incoherent, open_places, seed_master_data, seed_units
+from tools.bench.load import Load
 from tools.bench.records import commit
-from tools.bench.verdict import number_of
-from tools.chaos.faults import FAULTS, NOT_BUILT, Fault, Ground, NotTriedError
+from tools.bench.verdict import judge, order_ids
+from tools.chaos.faults import FAULTS, Fault, Ground, NotTriedError
 from tools.chaos.feed import Feed
 from tools.chaos.proxy import Proxy
 from tools.local_postgres import SERVICES
@@ -26,9 +27,6 @@ SKUS, UNITS = 20, 20_000
 PER_SECOND = 25.0
 LEAD_SECONDS, TAIL_SECONDS = 3.0, 3.0
 """Of calm load before a fault, and after it."""
-
-
-_TAKEN = "SELECT count(DISTINCT channel_order_no) FROM channel_order WHERE channel_order_no = ANY($1::text[])"
 
 
 @dataclass
@@ -67,6 +65,12 @@ class Report:
         reached = {passage.fault for passage in self.passages if passage.outcome != "not tried"}
         return [fault.name for fault in FAULTS if fault.name not in reached]
 
+    @property
+    def complete(self) -> bool:
+        """Whether every fault was reached that any machine can bring in."""
+        missed = set(self.missed)
+        return not any(fault.name in missed and not fault.needs for fault in FAULTS)
+
     def rows(self) -> list[Sequence[object]]:
         table: list[Sequence[object]] = [("fault", "times", "outcome", "s without progress", "s to drain", "")]
         for name in dict.fromkeys(passage.fault for passage in self.passages):
@@ -76,7 +80,6 @@ class Report:
             drains = median(passage.seconds_to_drain for passage in of_it)
             table.append((name, len(of_it), worst.outcome, round(pauses, 1), round(drains, 1), worst.detail[:100]))
         table += [(name, 0, "not tried", "", "", "no run reached it") for name in self.missed if not self._has(name)]
-        table += [(name, 0, "not tried", "", "", why) for name, why in NOT_BUILT.items()]
         return table
 
     def to_json(self) -> dict[str, object]:
@@ -84,7 +87,6 @@ class Report:
         return asdict(self) | {
             "held": self.held,
             "missed": self.missed,
-            "not_built": NOT_BUILT,
             "intake_availability": availability,
         }
 
@@ -144,7 +146,8 @@ async def _bring_in(
 ) -> Passage:
     draw = random.Random(f"{report.seed} {number}")  # noqa: S311  likewise
     passage = Passage(fault.name, "not held")
-    async with Feed(stack, bench_goods(SKUS), run=f"{report.seed % 1000}N{number}", per_second=PER_SECOND) as feed:
+    run = f"{report.seed % 1000}N{number}Q"
+    async with Feed(stack, bench_goods(SKUS), run=run, per_second=PER_SECOND) as feed:
         await asyncio.sleep(LEAD_SECONDS)
         began = time.monotonic()
         ground = Ground(stack, feed, env, broker_proxy, draw)
@@ -157,8 +160,7 @@ async def _bring_in(
         await feed.stop()
     stopped = time.monotonic()
     failed = await incoherent(stack)
-    if lost := len(set(feed.numbers)) - await number_of(stack, "ingest", _TAKEN, sorted(set(feed.numbers))):
-        failed.append(f"{lost} orders lost")
+    failed += await _fates(stack, feed, run)
     passage.seconds_to_drain = round(time.monotonic() - stopped, 1)
     report.orders_sent += feed.sent
     report.intake_attempts += feed.attempts
@@ -168,3 +170,12 @@ async def _bring_in(
     elif passage.outcome != "not tried":
         passage.outcome, passage.detail = "held", ground.note
     return passage
+
+
+async def _fates(stack: Stack, feed: Feed, run: str) -> list[str]:
+    """What became of every good order that arrived, said only where it is not what was ordered."""
+    known = await order_ids(stack, f"K{run}") | await order_ids(stack, f"H{run}")
+    ids = {number: known[number] for number in feed.ships if number in known}
+    verdict = await judge(stack, Load(ships={number: feed.ships[number] for number in ids}), ids)
+    counts = {"lost": len(feed.ships) - len(ids), "unshipped": verdict["unshipped"], "misshipped": verdict["misshipped"]}
+    return [f"{count} orders {what}" for what, count in counts.items() if count]
