@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -61,13 +62,16 @@ async def said(bus: Bus) -> dict[str, list[int]]:
     return found
 
 
+@pytest.mark.parametrize("replays", [False, True])
 async def test_what_is_told_is_kept_once_and_said_on_in_order(
-    bus: Bus, start: Start, kept: Kept, eventually: Eventually
+    bus: Bus, start: Start, kept: Kept, eventually: Eventually, *, replays: bool
 ) -> None:
-    """Fails when anything between poll and relay loses, doubles or reorders."""
+    """Fails when anything between poll and relay loses, doubles or reorders, also where topics are read merged."""
     wanted = {f"k{key}": list(range(40)) for key in range(12)}
     await bus.publish([outgoing(event) for n in range(40) for key in wanted for event in numbers(key, n)])
-    await start()
+    until = datetime.now(UTC) + timedelta(seconds=30) if replays else None
+    await start(replay_until=until)
+    await start(replay_until=until)
 
     async def all_there() -> None:
         assert await kept() == wanted

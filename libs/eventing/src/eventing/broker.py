@@ -6,7 +6,7 @@ Topic names here are those of the registry; a prefix, if any, is the adapter's b
 from __future__ import annotations
 
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from eventing.settings import RuntimeSettings
@@ -57,11 +57,11 @@ class BrokerConsumer(Protocol):
         """Commit the offset of the next record to read, per partition."""
         ...
 
-    def pause(self) -> None:
-        """Stop delivering from all assigned partitions; polling keeps the membership alive."""
+    def pause(self, partitions: Collection[TopicPartition] = ()) -> None:
+        """Stop delivering from these partitions, or from all that are assigned and will be; polling keeps the membership alive."""
         ...
 
-    def resume(self) -> None: ...
+    def resume(self, partitions: Collection[TopicPartition] = ()) -> None: ...
 
     def assignment(self) -> frozenset[TopicPartition]: ...
 

@@ -26,6 +26,7 @@ from eventing.envelope import key_of
 from eventing.errors import CANCELLED, BreakerOpenError, UnavailableError, describe, is_unavailable, sqlstate_of
 from eventing.pausing import Pause
 from eventing.reading import Fault
+from eventing.replay import Replay
 from eventing.settings import RuntimeSettings
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class ConsumerLoop:
         self._suspicion: _Suspicion | None = None
         self._next: dict[TopicPartition, int] = {}
         self._owed: dict[TopicPartition, int] = {}
+        self._replay = Replay(settings.replay_until) if settings.replay_until is not None else None
         self._wishes = True
         self._housekeeping_due = 0.0
         self._lag_due = 0.0
@@ -140,7 +142,7 @@ class ConsumerLoop:
         try:
             while not stopping.is_set():
                 await self._keep_house(consumer)
-                records = await consumer.poll(max_records=self._settings.batch_records, wait_seconds=POLL_SECONDS)
+                records = await self._poll(consumer)
                 if records:
                     began = time.monotonic()
                     await self._handle(consumer, records, stopping)
@@ -151,6 +153,12 @@ class ConsumerLoop:
             await self._acquit_if_possible()
             await consumer.stop()
             self._consumer = None
+
+    async def _poll(self, consumer: BrokerConsumer) -> Sequence[Record]:
+        most = self._settings.batch_records
+        if self._replay is None:
+            return await consumer.poll(max_records=most, wait_seconds=POLL_SECONDS)
+        return await self._replay.poll(consumer, max_records=most, wait_seconds=POLL_SECONDS)
 
     async def _handle(self, consumer: BrokerConsumer, records: Sequence[Record], stopping: asyncio.Event) -> None:
         """See one batch through; give it up only when its partitions or the process go."""
@@ -350,6 +358,8 @@ class ConsumerLoop:
 
     async def _on_assign(self, partitions: frozenset[TopicPartition]) -> None:
         self._fresh = set(partitions)
+        if self._replay is not None:
+            self._replay.begin()
 
     async def _on_revoke(self, _: frozenset[TopicPartition]) -> None:
         """Let what is in flight finish, within the deadline; what waits for a retry is simply given up."""
@@ -362,6 +372,8 @@ class ConsumerLoop:
                 self._in_flight.cancel()
                 await self._settled.wait()
         await self._acquit_if_possible()
+        if self._replay is not None:
+            self._replay.begin()
         self._next.clear()
         self._owed.clear()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
@@ -163,13 +163,13 @@ class _Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         except (KafkaError, TimeoutError) as error:
             raise UnavailableError(f"committing offsets failed: {type(error).__name__}") from error
 
-    def pause(self) -> None:
-        self._paused = True
-        self._consumer.pause(*self._consumer.assignment())
+    def pause(self, partitions: Collection[TopicPartition] = ()) -> None:
+        self._paused = self._paused or not partitions
+        self._consumer.pause(*(self._theirs(partitions) or self._consumer.assignment()))
 
-    def resume(self) -> None:
-        self._paused = False
-        self._consumer.resume(*self._consumer.assignment())
+    def resume(self, partitions: Collection[TopicPartition] = ()) -> None:
+        self._paused = self._paused and bool(partitions)
+        self._consumer.resume(*(self._theirs(partitions) or self._consumer.assignment()))
 
     def assignment(self) -> frozenset[TopicPartition]:
         return self._ours(self._consumer.assignment()) if self._consumer is not None else frozenset()
@@ -206,7 +206,7 @@ class _Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._on_assign(self._ours(assigned))
 
     async def _offsets(self, which: str, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        wanted = [KafkaPartition(self._prefix + where.topic, where.partition) for where in partitions]
+        wanted = self._theirs(partitions)
         if not wanted:
             return {}
         try:
@@ -216,6 +216,9 @@ class _Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             raise UnavailableError(f"reading offsets failed: {type(error).__name__}") from error
         cut = len(self._prefix)
         return {TopicPartition(where.topic[cut:], where.partition): at for where, at in found.items()}
+
+    def _theirs(self, partitions: Iterable[TopicPartition]) -> list[KafkaPartition]:
+        return [KafkaPartition(self._prefix + where.topic, where.partition) for where in partitions]
 
     def _ours(self, partitions: Iterable[KafkaPartition]) -> frozenset[TopicPartition]:
         cut = len(self._prefix)

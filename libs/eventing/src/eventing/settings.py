@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from contracts.topics import DEFAULT_ORDER_PARTITIONS
 from eventing.sealing import Sealer
@@ -17,6 +18,8 @@ class RuntimeSettings:
     """Needed as soon as records are consumed: parked bytes are sealed."""
     source: str | None = None
     """`ce_source`; None is "/<service>". A database restored from a backup gets a new incarnation here."""
+    replay_until: datetime | None = None
+    """After a restore: consumers that were set back read their topics merged by time up to here (replay.py)."""
     version: str = ""
     """The release. A breaker that another version opened closes by itself."""
     crash_at: str = ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -190,3 +190,5 @@ class EventSettings(ServiceSettings):
     """Seals parked and quarantined records: what cannot be read may hold anything. 32 bytes in base64; each service's own."""
     event_source: Annotated[str, Field(pattern=r"^/[a-z0-9/_-]{1,60}$")] | None = None
     """`ce_source`; None is "/<service>". A database restored from a backup gets a new one, "/<service>/2": docs/restore.md."""
+    replay_until: AwareDatetime | None = None
+    """After a restore, the moment of the loss in RFC 3339: up to it, topics are read merged by time. Empty otherwise."""

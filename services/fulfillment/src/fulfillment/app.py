@@ -115,6 +115,7 @@ def runtime_settings(settings: Settings) -> RuntimeSettings:
     return RuntimeSettings(
         order_partitions=settings.order_partitions,
         source=settings.event_source,
+        replay_until=settings.replay_until,
         version=__version__,
         crash_at=settings.crash_at,
         clock_offset_seconds=settings.clock_offset_seconds,

@@ -106,6 +106,18 @@ async def test_copies_inside_one_batch_are_posted_once(harness: Harness) -> None
     assert len((await harness.deliver([*records, *records])).emitted) == 3
 
 
+async def test_a_payment_that_is_told_again_under_another_id_is_posted_once(harness: Harness, engine: AsyncEngine) -> None:
+    """Fails when a payment is known by its event alone: a service restored from a backup tells its orders anew."""
+    story = Story()
+    again = [*publish(harness, [story.received]), *publish(harness, [story.received])]
+    assert len((await harness.deliver(again)).emitted) == 1
+    await harness.deliver(publish(harness, story.all[1:]))
+    before = await balances_of(engine)
+    assert (await harness.deliver(publish(harness, story.all))).emitted == []
+    assert await balances_of(engine) == before
+    assert await rows_of(engine, "SELECT event_id FROM posting_flag") == []
+
+
 async def test_the_same_event_with_other_content_is_flagged_and_not_posted(harness: Harness, engine: AsyncEngine) -> None:
     """Fails when the claim is taken without looking at the content hash."""
     story, event_id = Story(), uuid4()

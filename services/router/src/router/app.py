@@ -81,6 +81,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             order_partitions=settings.order_partitions,
             seal=AesGcmSealer(key_bytes(settings.seal_key)),
             source=settings.event_source,
+            replay_until=settings.replay_until,
             version=VERSION,
             crash_at=settings.crash_at,
             clock_offset_seconds=settings.clock_offset_seconds,

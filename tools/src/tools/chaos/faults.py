@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,8 +40,11 @@ CRASH_POINTS = (
 )  # fmt: skip
 CRASH_SECONDS = 12.0
 CHANGE_SECONDS = 0.5
+SOON_SECONDS = 10.0
+"""Tasks that are due within that time are waited for: shipments of simulated places, say."""
 MOST_PARKED = 400
 """Keys: the breaker looks at no less than 200, and a batch of 300 may be under way."""
+_DUE = "SELECT count(*) FROM task WHERE due_at < now() + $1::interval"
 _NO_SPACE = b"No space left on device"
 _LIBRARIES = (
     "/usr/lib/x86_64-linux-gnu/faketime",
@@ -154,10 +158,10 @@ def _wrong_clock(setting: Callable[[Ground, str, int], None]) -> Act:
             await _restart_both(ground, service)
             await asyncio.sleep(LAST_SECONDS)
             ground.feed.paused = True
-            sql = "SELECT count(*) FROM task WHERE due_at < now() + interval '2 hours'"
+            soon = timedelta(hours=hours, seconds=SOON_SECONDS)
 
-            async def idle(sql: str = sql) -> bool:
-                return not await number_of(ground.stack, service, sql)
+            async def idle(soon: timedelta = soon) -> bool:
+                return not await number_of(ground.stack, service, _DUE, soon)
 
             await until(idle, seconds=READY_SECONDS, what=f"the tasks of {service}", every_seconds=0.5)
             ground.unset(service)

@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -53,17 +53,13 @@ async def groups_of(service: str, bootstrap_servers: str, prefix: str = "") -> d
         await admin.close()
 
 
-async def rewind(
-    service: str, bootstrap_servers: str, to: datetime, *, prefix: str = "", topics: Collection[str] = ()
-) -> dict[str, int]:
-    """Move every group of a stopped service back to a moment, on these topics (all); returns records to be read again.
+async def rewind(service: str, bootstrap_servers: str, to: datetime, *, prefix: str = "") -> dict[str, int]:
+    """Move every group of a stopped service back to a moment; returns records to be read again, by group.
 
     Errors: RewindError where a worker still runs.
     """
     again = {}
     for group, committed in (await groups_of(service, bootstrap_servers, prefix)).items():
-        if topics:
-            committed = {each: offset for each, offset in committed.items() if each.topic.removeprefix(prefix) in topics}
         if not committed:
             continue
         await _until_empty(bootstrap_servers, group)
@@ -114,12 +110,9 @@ def main() -> int:
     parser.add_argument("--prefix", default="", help="TOPIC_PREFIX of the system")
     parser.add_argument("--service", required=True)
     parser.add_argument("--to", required=True, type=moment, help="the moment of the backup, less the largest lag around it")
-    parser.add_argument("--topics", nargs="+", default=(), metavar="TOPIC", help="only these, by their plain names (all)")
     options = parser.parse_args()
     try:
-        again = asyncio.run(
-            rewind(options.service, options.bootstrap, options.to, prefix=options.prefix, topics=options.topics)
-        )
+        again = asyncio.run(rewind(options.service, options.bootstrap, options.to, prefix=options.prefix))
     except (RewindError, KafkaError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from contracts.topics import TOPICS
@@ -140,6 +140,7 @@ class _Consumer:
         self._on_revoke = on_revoke
         self._positions: dict[TopicPartition, int] = {}
         self._paused = False
+        self._resting: set[TopicPartition] = set()
         self._moving = False
 
     async def start(self) -> None:
@@ -184,11 +185,13 @@ class _Consumer:
             raise UnavailableError("the partitions belong to another member by now")
         self._bus._group(self._name).committed.update(offsets)
 
-    def pause(self) -> None:
-        self._paused = True
+    def pause(self, partitions: Collection[TopicPartition] = ()) -> None:
+        self._paused = self._paused or not partitions
+        self._resting |= set(partitions)
 
-    def resume(self) -> None:
-        self._paused = False
+    def resume(self, partitions: Collection[TopicPartition] = ()) -> None:
+        self._paused = self._paused and bool(partitions)
+        self._resting -= set(partitions or self._resting)
 
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(self._positions)
@@ -210,7 +213,9 @@ class _Consumer:
 
     def _take(self, max_records: int) -> list[Record]:
         found: list[Record] = []
-        for where in sorted(self._positions, key=lambda where: (self.topics.index(where.topic), where.partition)):
+        for where in sorted(
+            self._positions.keys() - self._resting, key=lambda where: (self.topics.index(where.topic), where.partition)
+        ):
             at = self._positions[where]
             some = self._bus._logs[where][at : at + max_records - len(found)]
             self._positions[where] = at + len(some)
@@ -225,6 +230,7 @@ class _Consumer:
 
     async def _assign(self, share: frozenset[TopicPartition], committed: Mapping[TopicPartition, int]) -> None:
         self._positions = {where: committed.get(where, 0) for where in share}
+        self._resting.clear()
         if self._on_assign is not None:
             await self._on_assign(share)
         self._moving = False

@@ -98,6 +98,7 @@ class Fact(NamedTuple):
 ENTANGLING = frozenset({"changed", "refunded", "return_good", "return_bad", "return_missing", "lost", REVERSAL})
 """What makes it possible that something is counted twice, so that accounts of its origins are to be settled from now on."""
 CONFIRMING = "receipt_confirmed"
+PAID = "paid"
 
 
 class Touch(NamedTuple):
@@ -252,14 +253,16 @@ def draft_vouchers(
     vouchers: dict[tuple[UUID, str], Voucher] = {}
     repeated = []
     for fact in facts:
-        earlier = vouchers.get((fact.claim_id, fact.template))
+        # An order is paid once, under whatever event id it is told.
+        claim = (fact.order_id if fact.template == PAID else fact.claim_id, fact.template)
+        earlier = vouchers.get(claim)
         if earlier is not None:
             repeated.append(Repeated(fact, fact.is_changed_copy(earlier.fact.event_id, earlier.fact.content_hash)))
             continue
         template = in_force(templates.get(fact.template, ()), fact.event_time)
         if template is None:
             raise LookupError(f"no version of template {fact.template} is in force at {fact.event_time.isoformat()}")
-        vouchers[fact.claim_id, fact.template] = draft_voucher(fact, template, new_id())
+        vouchers[claim] = draft_voucher(fact, template, new_id())
     return list(vouchers.values()), repeated
 
 

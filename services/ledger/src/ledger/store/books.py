@@ -25,13 +25,22 @@ _CLAIM = text(
             voucher_id, claim_id, event_id, template, template_version, content_hash, root_id, order_id, shipment_id, channel,
             shop_id, currency, occurred_at, occurred_on, summary, total_minor, posting_count, hash, recorded_at
         )
-        SELECT *, CAST(:now AS timestamptz) FROM unnest(
+        SELECT new.*, CAST(:now AS timestamptz) FROM unnest(
             CAST(:voucher_ids AS uuid[]), CAST(:claim_ids AS uuid[]), CAST(:event_ids AS uuid[]), CAST(:templates AS text[]),
             CAST(:versions AS integer[]), CAST(:content_hashes AS bytea[]), CAST(:root_ids AS uuid[]),
             CAST(:order_ids AS uuid[]), CAST(:shipment_ids AS uuid[]), CAST(:channels AS text[]), CAST(:shop_ids AS text[]),
             CAST(:currencies AS text[]), CAST(:occurred_at AS timestamptz[]), CAST(:occurred_on AS date[]),
             CAST(:summaries AS text[]), CAST(:totals AS bigint[]), CAST(:posting_counts AS integer[]), CAST(:hashes AS bytea[])
+        ) AS new (
+            voucher_id, claim_id, event_id, template, template_version, content_hash, root_id, order_id, shipment_id, channel,
+            shop_id, currency, occurred_at, occurred_on, summary, total_minor, posting_count, hash
         )
+        -- An order is paid once, however often it is told: a restored ingest tells it again, under another event id.
+        LEFT JOIN LATERAL (
+            SELECT true AS told FROM voucher
+            WHERE new.template = 'paid' AND voucher.order_id = new.order_id AND voucher.template = 'paid' LIMIT 1
+        ) AS earlier ON true
+        WHERE earlier.told IS NULL
         ON CONFLICT (claim_id, template) DO NOTHING
         RETURNING voucher_id, order_id, channel, posting_count
     ), origin AS (
@@ -63,8 +72,16 @@ _CLAIM = text(
 )
 _FIND_CLAIMS = text(
     """
-    SELECT claim_id, template, event_id, content_hash FROM voucher
-    WHERE (claim_id, template) IN (SELECT * FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:templates AS text[])))
+    SELECT told.claim_id, told.template, posted.event_id, posted.content_hash
+    FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:templates AS text[]), CAST(:order_ids AS uuid[]))
+        AS told (claim_id, template, order_id)
+    CROSS JOIN LATERAL (
+        SELECT event_id, content_hash FROM voucher WHERE claim_id = told.claim_id AND template = told.template
+        UNION ALL
+        SELECT event_id, content_hash FROM voucher
+        WHERE told.template = 'paid' AND template = 'paid' AND order_id = told.order_id
+        LIMIT 1
+    ) AS posted
     """
 )
 _FIND_CONFIRMED = text("SELECT order_id FROM order_account WHERE confirmed AND order_id = ANY(CAST(:origins AS uuid[]))")
@@ -194,7 +211,11 @@ async def claim_vouchers(connection: AsyncConnection, vouchers: Sequence[Voucher
 
 async def find_claims(connection: AsyncConnection, facts: Sequence[Fact]) -> dict[tuple[UUID, str], tuple[UUID, bytes]]:
     """(claim, template) → event and content hash of those that were posted from before."""
-    parameters = {"claim_ids": [fact.claim_id for fact in facts], "templates": [fact.template for fact in facts]}
+    parameters = {
+        "claim_ids": [fact.claim_id for fact in facts],
+        "templates": [fact.template for fact in facts],
+        "order_ids": [fact.order_id for fact in facts],
+    }
     rows = await connection.execute(_FIND_CLAIMS, parameters)
     return {(row.claim_id, row.template): (row.event_id, row.content_hash) for row in rows}
 
