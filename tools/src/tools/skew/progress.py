@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 LOOK_SECONDS = 0.1
 OUTPUT = {
@@ -66,7 +67,10 @@ class Progress:
         last: dict[str, int] = {}
         everything = [partition for partitions in self._partitions.values() for partition in partitions]
         while True:
-            ends = await self._consumer.end_offsets(everything)
+            try:
+                ends = await self._consumer.end_offsets(everything)
+            except KafkaError:  # The broker is away, for minutes on purpose: nobody gets on then.
+                continue
             for service, partitions in self._partitions.items():
                 count = sum(ends[partition] for partition in partitions)
                 if count != last.get(service):
