@@ -26,6 +26,8 @@ class TopicRecord:
     subject: str
     type: str
     id: str
+    source: str
+    """The service, and after a restore which of its lives."""
     digest: bytes
     """Of type and body."""
     body: bytes

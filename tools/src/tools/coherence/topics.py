@@ -86,6 +86,7 @@ def _record(record: ConsumerRecord[bytes, bytes]) -> TopicRecord:
         subject=headers.get("ce_subject", b"").decode(),
         type=headers.get("ce_type", b"").decode(),
         id=headers.get("ce_id", b"").decode(),
+        source=headers.get("ce_source", b"").decode(),
         digest=hashlib.blake2b(headers.get("ce_type", b"") + body, digest_size=16).digest(),
         body=body,
     )

@@ -74,15 +74,22 @@ async def _pending(sources: Sources) -> list[Finding]:
 
 
 async def _answers(sources: Sources) -> list[Finding]:
-    """Stops answered and units given back, as fulfillment has them and as it told them."""
-    told: Counter[tuple[str, Units]] = Counter()
+    """Stops answered and units given back, as fulfillment has them and as it told them: once in each of its lives at most,
+    for what a backup has forgotten is decided and told again, and must come out as before."""
+    lives: Counter[tuple[tuple[str, Units], str]] = Counter()
     for record in different(await sources.topics.records("allocation.returned")):
         body = json.loads(record.body)
         if record.type == "StopAnswered":
-            told[f"stop {body['request_id']} of {body['root_id']}", _units(body["lines"], "stopped")] += 1
+            answer = f"stop {body['request_id']} of {body['root_id']}", _units(body["lines"], "stopped")
         elif record.type == "AllocationReturned":
             subject = f"return {body['return_no']} of {body['order_id']} attempt {body['attempt']}"
-            told[subject, _units(body["lines"], "quantity")] += 1
+            answer = subject, _units(body["lines"], "quantity")
+        else:
+            continue
+        lives[answer, record.source] += 1
+    told: Counter[tuple[str, Units]] = Counter()
+    for (answer, _), times in lives.items():
+        told[answer] = max(told[answer], times)
     kept = Counter(
         [
             (f"stop {request_id} of {root_id}", _stored(stopped))
