@@ -45,15 +45,14 @@ class Replay:
     async def poll(self, consumer: BrokerConsumer, *, max_records: int, wait_seconds: float) -> Sequence[Record]:
         """What may be handled now, per key in the order in which it was sent."""
         await self._look_ahead(consumer)
-        if ready := self._merged(max_records):
-            self._make_room(consumer)
+        if ready := self._ready(consumer, max_records):
             return ready
         records = await consumer.poll(max_records=max_records, wait_seconds=wait_seconds)
         await self._look_ahead(consumer)  # There may have been an assignment meanwhile.
         if not self._ends and not self._held:
             return records
         self._hold(consumer, records)
-        return self._merged(max_records)
+        return self._ready(consumer, max_records)
 
     async def _look_ahead(self, consumer: BrokerConsumer) -> None:
         while self._ends is None:
@@ -73,10 +72,12 @@ class Replay:
             consumer.pause(full)
             self._full |= full
 
-    def _make_room(self, consumer: BrokerConsumer) -> None:
+    def _ready(self, consumer: BrokerConsumer, most: int) -> list[Record]:
+        ready = self._merged(most)
         if roomy := {where for where in self._full if len(self._held.get(where, ())) < MOST_HELD}:
             consumer.resume(roomy)
             self._full -= roomy
+        return ready
 
     def _merged(self, most: int) -> list[Record]:
         ready: list[Record] = []
