@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
 from tools.client import Clients
-from tools.coherence import CHECKS, drained, open_sources, run_checks
+from tools.coherence import drained, look
 from tools.sample.seed import seed_places, seed_rules, wait_for_places
 from tools.stack import Stack
 
@@ -78,8 +78,7 @@ async def coherent(stack: Stack) -> AsyncIterator[None]:
     databases, servers, prefix = stack.read_only_database_urls, stack.bootstrap_servers, stack.topic_prefix
     busy = await drained(databases, servers, prefix, seconds=SECONDS)
     assert not busy, [(outcome.check.name, outcome.findings[:3]) for outcome in busy]
-    async with open_sources(databases, servers, prefix) as sources:
-        failed = [outcome for outcome in await run_checks(sources, CHECKS) if not outcome.holds]
+    failed = [outcome for outcome in await look(databases, servers, prefix) if not outcome.holds]
     assert not failed, [(outcome.check.name, outcome.findings[:3]) for outcome in failed]
 
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 from e2e_support import Shop, new_shop
 
 from tools.client import Clients
-from tools.coherence import CHECKS, Sources, drained, open_sources, run_checks
+from tools.coherence import CHECKS, Sources, drained, look, run_checks
 from tools.coherence.checks import SERVICES
 from tools.coherence.checks.flow import STEP
 from tools.coherence.model import TopicRecord
@@ -79,8 +79,7 @@ async def _some_of_everything(shop: Shop) -> None:
 
 async def test_everything_adds_up_after_all_the_other_tests(stack: Stack, topics: ReadOnce) -> None:
     """Fails when any of them lost, doubled, oversold or misbooked something."""
-    async with open_sources(stack.read_only_database_urls, stack.bootstrap_servers, stack.topic_prefix) as sources:
-        outcomes = await run_checks(sources)
+    outcomes = await look(stack.read_only_database_urls, stack.bootstrap_servers, stack.topic_prefix)
     assert {outcome.check.name: outcome.findings[:3] for outcome in outcomes if not outcome.holds} == {}
 
 

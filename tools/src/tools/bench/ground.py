@@ -10,7 +10,7 @@ from typing import Any, Self
 from tools.bench.figures import growth_of
 from tools.bench.usage import UsageWatch
 from tools.client import Clients
-from tools.coherence import drained, open_sources, run_checks
+from tools.coherence import drained, look
 from tools.coherence.model import Outcome
 from tools.sample.goods import Good
 from tools.sample.places import PLACES, Place
@@ -66,9 +66,7 @@ async def failed_outcomes(stack: Stack, *, drain_seconds: float = DRAIN_SECONDS)
     """The checks that fail once nothing is under way any more, or the time for that is over."""
     sources = (stack.read_only_database_urls, stack.bootstrap_servers, stack.topic_prefix)
     busy = await drained(*sources, seconds=drain_seconds)
-    async with open_sources(*sources) as opened:
-        outcomes = await run_checks(opened)
-    return [outcome for outcome in (*busy, *outcomes) if not outcome.holds]
+    return [outcome for outcome in (*busy, *await look(*sources)) if not outcome.holds]
 
 
 async def incoherent(stack: Stack) -> list[str]:

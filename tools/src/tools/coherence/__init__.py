@@ -8,6 +8,6 @@ A check finds what is wrong and says it in words with the id to look at; it neve
 
 from tools.coherence.checks import CHECKS
 from tools.coherence.model import Check, Finding, Outcome, Sources
-from tools.coherence.run import drained, open_sources, run_checks
+from tools.coherence.run import drained, look, run_checks
 
-__all__ = ["CHECKS", "Check", "Finding", "Outcome", "Sources", "drained", "open_sources", "run_checks"]
+__all__ = ["CHECKS", "Check", "Finding", "Outcome", "Sources", "drained", "look", "run_checks"]

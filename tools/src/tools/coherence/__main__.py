@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from tools.coherence.checks import CHECKS, SERVICES
 from tools.coherence.model import SHOWN, Outcome
-from tools.coherence.run import drained, open_sources, run_checks
+from tools.coherence.run import drained, look
 from tools.paths import stack_folder
 
 
@@ -44,8 +44,9 @@ async def _run(options: argparse.Namespace) -> int:
     if options.drained and options.wait:
         await drained(urls, servers, prefix, seconds=options.wait)
     checks = [check for check in CHECKS if (check.live or options.drained) and (not options.only or check.name in options.only)]
-    async with open_sources(urls, servers, prefix) as sources:
-        outcomes = await run_checks(sources, checks, said=_say)
+    outcomes = await look(urls, servers, prefix, checks)
+    for outcome in outcomes:
+        _say(outcome)
     failed = [outcome for outcome in outcomes if not outcome.holds]
     print(f"{len(failed)} of {len(outcomes)} checks failed" if failed else f"ALL INVARIANTS HOLD ({len(outcomes)} checks)")
     return 1 if failed else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
@@ -16,6 +16,7 @@ from tools.coherence.topics import KafkaTopics
 WAITED_FOR = ("consumers_caught_up", "outboxes_empty", "no_task_due", "nothing_parked", "reserved_orders_are_routed")
 """The checks that say whether anything is under way."""
 POLL_SECONDS = 0.5
+LOOKS = 4
 STATEMENT_TIMEOUT = "60s"
 
 
@@ -32,15 +33,22 @@ async def open_sources(database_urls: Mapping[str, str], bootstrap_servers: str,
         yield Sources(databases, KafkaTopics(bootstrap_servers, prefix))
 
 
-async def run_checks(
-    sources: Sources, checks: Iterable[Check] = CHECKS, *, said: Callable[[Outcome], None] = lambda _: None
+async def run_checks(sources: Sources, checks: Iterable[Check] = CHECKS) -> list[Outcome]:
+    """Run them one after the other, on what these sources saw."""
+    return [Outcome(check, await check.find(sources)) for check in checks]
+
+
+async def look(
+    database_urls: Mapping[str, str], bootstrap_servers: str, prefix: str = "", checks: Iterable[Check] = CHECKS
 ) -> list[Outcome]:
-    """Run them one after the other; `said` hears each outcome as it comes."""
-    outcomes = []
-    for check in checks:
-        outcome = Outcome(check, await check.find(sources))
-        said(outcome)
-        outcomes.append(outcome)
+    """Run them on a running system. Its timers go on: where something is under way just now, look anew, a few times."""
+    chosen = list(checks)
+    for looks_left in reversed(range(LOOKS)):
+        async with open_sources(database_urls, bootstrap_servers, prefix) as sources:
+            outcomes = await run_checks(sources, chosen)
+        if not looks_left or all(outcome.holds or outcome.check.name not in WAITED_FOR for outcome in outcomes):
+            break
+        await asyncio.sleep(POLL_SECONDS)
     return outcomes
 
 

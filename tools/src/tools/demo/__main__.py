@@ -13,7 +13,7 @@ from typing import Any
 
 from tools.broker_jars import JarError
 from tools.client import ApiError, Clients
-from tools.coherence import CHECKS, Outcome, drained, open_sources, run_checks
+from tools.coherence import Outcome, drained, look
 from tools.demo.after_sales import AfterSales
 from tools.demo.feed import send_over_http, send_over_kafka, send_refused
 from tools.demo.report import counted, story, summary
@@ -216,8 +216,7 @@ class Demo:
 
     async def _check(self) -> list[Outcome]:
         stack = self._stack
-        async with open_sources(stack.read_only_database_urls, stack.bootstrap_servers, stack.topic_prefix) as sources:
-            return await run_checks(sources, CHECKS)
+        return await look(stack.read_only_database_urls, stack.bootstrap_servers, stack.topic_prefix)
 
     async def _told(self) -> dict[str, Any]:
         """The order whose story is told: several lines, delivered, sent to a place that had a choice."""

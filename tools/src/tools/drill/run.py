@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from tools.bench.ground import open_places, seed_master_data, seed_units
-from tools.coherence import drained, open_sources, run_checks
+from tools.coherence import drained, look
 from tools.drill.backup import dump, restore
 from tools.drill.load import Load
 from tools.drill.loss import acts_lost, acts_since, keys_of, lost
@@ -111,9 +111,7 @@ async def drill(service: str, ago_seconds: float, terminal: Terminal, *, name: s
             busy = await drained(*sources, seconds=DRAIN_SECONDS)
             if not busy:
                 outcome.rto_drained_seconds = round(time.monotonic() - began, 1)
-            async with open_sources(*sources) as opened:
-                checks = await run_checks(opened)
-            for found in (*busy, *checks):
+            for found in (*busy, *await look(*sources)):
                 if not found.holds:
                     lines = [f"{finding.subject}: {finding.detail}" for finding in found.findings]
                     outcome.failed_checks[found.check.name] = [f"{len(lines)} findings", *lines[:3]]
