@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import subprocess
@@ -69,14 +70,25 @@ async def move_back(postgres: LocalPostgres, database: str) -> None:
 @contextmanager
 def full(disk: Path) -> Iterator[None]:
     """Nothing is left on this disk meanwhile, but for a moment's worth."""
-    balloon = disk / "balloon"
-    state = os.statvfs(disk)
+    balloon, size = disk / "balloon", 0
     with balloon.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - LEFT_BYTES)
+        while (room := _free_bytes(disk) - LEFT_BYTES) > 0:
+            try:
+                os.posix_fallocate(file.fileno(), size, room)
+            except OSError as error:  # The database grew meanwhile: look again what is left.
+                if error.errno != errno.ENOSPC:
+                    raise
+            else:
+                size += room
     try:
         yield
     finally:
         balloon.unlink()
+
+
+def _free_bytes(disk: Path) -> int:
+    state = os.statvfs(disk)
+    return state.f_bavail * state.f_frsize
 
 
 def _sh(*argv: str) -> None:
