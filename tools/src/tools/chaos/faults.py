@@ -44,7 +44,8 @@ SOON_SECONDS = 10.0
 """Tasks that are due within that time are waited for: shipments of simulated places, say."""
 MOST_PARKED = 400
 """Keys: the breaker looks at no less than 200, and a batch of 300 may be under way."""
-_DUE = "SELECT count(*) FROM task WHERE due_at < now() + $1::interval"
+# The ledger folds its balances every few seconds, for ever.
+_DUE = "SELECT count(*) FROM task WHERE due_at < now() + $1::interval AND kind <> 'fold_balances'"
 _NO_SPACE = b"No space left on device"
 _LIBRARIES = (
     "/usr/lib/x86_64-linux-gnu/faketime",
