@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from contracts import AllocatedOrderChanged, CatalogLocation, ReceiverSealed, StockAllocated, StopRequested
 from eventing import (
-    AesGcmSealer,
     Call,
     CompactedRoute,
     Consumer,
@@ -22,7 +21,6 @@ from eventing import (
     Observer,
     Route,
     Runtime,
-    RuntimeSettings,
     Task,
     Timer,
     UnitOfWork,
@@ -38,7 +36,7 @@ from webapi.app import ProcessRole, create_app
 from webapi.idempotency import SWEEP_ROWS, sweep_idempotency_keys
 from webapi.operators import operator_routes
 from webapi.process import ServiceProcess
-from webapi.settings import key_bytes
+from webapi.runtime import runtime_settings
 
 DESCRIPTION = """
 Drives the place until the parcel leaves, numbers it, and follows it to the buyer.
@@ -111,18 +109,6 @@ async def on_sweep_idempotency(tasks: Sequence[Task], work: UnitOfWork) -> None:
     work.add_tasks(NewTask(task.kind, task.key, work.now + pause) for task in tasks)
 
 
-def runtime_settings(settings: Settings) -> RuntimeSettings:
-    return RuntimeSettings(
-        order_partitions=settings.order_partitions,
-        source=settings.event_source,
-        replay_until=settings.replay_until,
-        version=__version__,
-        crash_at=settings.crash_at,
-        clock_offset_seconds=settings.clock_offset_seconds,
-        seal=AesGcmSealer(key_bytes(settings.seal_key)),
-    )
-
-
 def build_runtime(
     settings: Settings,
     *,
@@ -148,7 +134,7 @@ def build_runtime(
         consumers=consumers(settings),
         compacted=[CompactedRoute(CatalogLocation, handlers.on_catalog_locations)],
         tasks=[*timers(settings), *calls(settings, wms or Wms(settings.wms_keys()), work)],
-        settings=runtime_settings(settings),
+        settings=runtime_settings(settings, version=__version__),
         observer=observer,
         clock=clock,
         ids=ids,

@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from contracts import ORDER_KEYED, TOPICS, CancellationSettled, CatalogItem, ChangeSettled, ChannelOrder
 from eventing import (
-    AesGcmSealer,
     Check,
     CompactedRoute,
     Consumer,
@@ -39,6 +38,7 @@ from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
 from webapi.operators import operator_routes
 from webapi.process import ServiceProcess
+from webapi.runtime import runtime_settings
 from webapi.settings import key_bytes
 
 VERSION = "0.1.0"
@@ -130,15 +130,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.runtime = make_runtime(
         engine,
         KafkaBroker(settings.kafka_bootstrap_servers, settings.topic_prefix),
-        RuntimeSettings(
-            order_partitions=settings.order_partitions,
-            seal=AesGcmSealer(key_bytes(settings.seal_key)),
-            source=settings.event_source,
-            replay_until=settings.replay_until,
-            version=VERSION,
-            crash_at=settings.crash_at,
-            clock_offset_seconds=settings.clock_offset_seconds,
-        ),
+        runtime_settings(settings, version=VERSION),
         settings=settings,
         gateway=app.state.gateway,
         role=role,

@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from contracts import CatalogLocation, StockReserved
 from eventing import (
-    AesGcmSealer,
     Check,
     CompactedRoute,
     Consumer,
@@ -32,7 +31,7 @@ from telemetry import PrometheusObserver
 from webapi.app import ProcessRole, create_app
 from webapi.operators import operator_routes
 from webapi.process import ServiceProcess
-from webapi.settings import key_bytes
+from webapi.runtime import runtime_settings
 
 VERSION = "0.1.0"
 API_CONNECTIONS = 5
@@ -77,15 +76,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.runtime = make_runtime(
         engine,
         KafkaBroker(settings.kafka_bootstrap_servers, settings.topic_prefix),
-        RuntimeSettings(
-            order_partitions=settings.order_partitions,
-            seal=AesGcmSealer(key_bytes(settings.seal_key)),
-            source=settings.event_source,
-            replay_until=settings.replay_until,
-            version=VERSION,
-            crash_at=settings.crash_at,
-            clock_offset_seconds=settings.clock_offset_seconds,
-        ),
+        runtime_settings(settings, version=VERSION),
         app.state.routing,
         decision_days=settings.decision_days,
         role=role,
