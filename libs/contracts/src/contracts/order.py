@@ -153,6 +153,11 @@ class PartLine(Contract):
     def key(self) -> "LineKey":
         return LineKey(self.origin_order_id, self.origin_line, self.sku_id)
 
+    @property
+    def money(self) -> dict[str, int]:
+        """Its amounts by field."""
+        return {name: getattr(self, name) for name in _SHARED}
+
     def divide(self, quantity: int) -> tuple["PartLine", "PartLine"]:
         """The first `quantity` units and the rest, 0 < quantity < all; every fen stands on one side, odd ones on the first.
 

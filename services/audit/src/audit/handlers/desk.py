@@ -288,8 +288,7 @@ class Desk:
             if units < line.quantity:
                 kept, gone = line.divide(line.quantity - units)
                 lines.append(kept)
-            money = {"paid_minor": gone.paid_minor, "receivable_minor": gone.receivable_minor, "tax_minor": gone.tax_minor}
-            settled.append(_settled(line.key, units, code=code).model_copy(update=money))
+            settled.append(_settled(line.key, units, code=code).model_copy(update=gone.money))
         row.step += 1
         self._touch(row)
         if lines:

@@ -475,8 +475,7 @@ def _with_money(taken: Taken, gone: PartLine | None) -> SettledLine:
     settled = _settled(taken, cancelled=taken.quantity)
     if gone is None or gone.quantity != taken.quantity:
         return settled
-    money = {"paid_minor": gone.paid_minor, "receivable_minor": gone.receivable_minor, "tax_minor": gone.tax_minor}
-    return settled.model_copy(update=money)
+    return settled.model_copy(update=gone.money)
 
 
 def _progress(row: OrderRow, code: str, params: dict[str, Any]) -> Progress:
