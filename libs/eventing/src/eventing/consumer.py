@@ -7,7 +7,6 @@ Whatever is not finished then is rolled back and read again by whoever gets the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 import traceback
@@ -24,7 +23,7 @@ from eventing.broker import Broker, BrokerConsumer, Record, TopicPartition
 from eventing.draining import Drainer
 from eventing.envelope import key_of
 from eventing.errors import CANCELLED, BreakerOpenError, UnavailableError, describe, is_unavailable, sqlstate_of
-from eventing.pausing import Pause
+from eventing.pausing import Pause, rest
 from eventing.reading import Fault
 from eventing.replay import Replay
 from eventing.settings import RuntimeSettings
@@ -147,7 +146,7 @@ class ConsumerLoop:
                     began = time.monotonic()
                     await self._handle(consumer, records, stopping)
                     if len(records) < self._settings.batch_records:
-                        await _rest_until(began + self._settings.batch_gap_seconds, stopping)
+                        await rest(began + self._settings.batch_gap_seconds - time.monotonic(), until=stopping)
                 self.paused_because = "" if not self._breaker.is_open else self.paused_because
         finally:
             await self._acquit_if_possible()
@@ -383,13 +382,6 @@ class ConsumerLoop:
             log.warning("consumer %s pauses: %s", self.name, reason)
         self.paused_because = reason
         self._tools.observer.paused(self.name, reason)
-
-
-async def _rest_until(moment: float, stopping: asyncio.Event) -> None:
-    """Let records gather; a stop ends it."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(moment - time.monotonic()):
-            await stopping.wait()
 
 
 def _first_offsets(records: Sequence[Record]) -> Mapping[TopicPartition, int]:

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+
+
+async def rest(seconds: float, *, until: asyncio.Event) -> None:
+    """Wait so long at the most, or until this happens."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await until.wait()
 
 
 class Pause:
@@ -20,8 +28,4 @@ class Pause:
         return seconds
 
     async def sleep(self, stopping: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(self.next()):
-                await stopping.wait()
-        except TimeoutError:
-            return
+        await rest(self.next(), until=stopping)

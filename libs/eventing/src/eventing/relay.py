@@ -34,7 +34,7 @@ from eventing.batch import Tools
 from eventing.broker import Broker, BrokerProducer, Outgoing
 from eventing.envelope import SHARDS, headers_of
 from eventing.errors import UnknownOutcomeError, describe
-from eventing.pausing import Pause
+from eventing.pausing import Pause, rest
 from eventing.settings import RuntimeSettings
 
 log = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ class Relay:
                     await self._measure(connection)
                     measure_at = now + MEASURE_SECONDS
                 if not await self._wave(connection, pause, stopping):
-                    await self._rest()
+                    await rest(self._settings.relay_idle_seconds, until=self._wake)
 
     async def _wave(self, connection: AsyncConnection, pause: Pause, stopping: asyncio.Event) -> bool:
         """Send what there is, up to a wave; return whether there may be more."""
@@ -312,11 +312,6 @@ class Relay:
             taken = await connection.execute(_TAKE, {"owner": owner, "seconds": seconds, "wanted": fair - len(held)})
             self._backlog.floors |= {row.shard: row.floor for row in taken}
         self._lease_ends = asked + seconds
-
-    async def _rest(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.relay_idle_seconds):
-                await self._wake.wait()
 
     async def _measure(self, connection: AsyncConnection) -> None:
         if self._backlog.floors:

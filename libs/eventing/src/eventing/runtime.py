@@ -24,7 +24,7 @@ from eventing.errors import UnavailableError, describe
 from eventing.observe import NullObserver, Observer
 from eventing.operations import Operations
 from eventing.partitions import InboxDays
-from eventing.pausing import Pause
+from eventing.pausing import Pause, rest
 from eventing.reading import Reader
 from eventing.relay import Relay
 from eventing.routes import AnyTask, Check, CompactedRoute, Consumer
@@ -259,11 +259,7 @@ class Runtime:
             await self.ensure_inbox()
         loop = self._compacted_loop
         while loop is not None and not loop.ready.is_set() and not self._consumers_stopping.is_set():
-            try:
-                async with asyncio.timeout(0.1):
-                    await loop.ready.wait()
-            except TimeoutError:
-                continue
+            await rest(0.1, until=loop.ready)
 
     async def _check_topics(self) -> None:
         """Refuse to touch topics that are missing or have another partition count: order per key rests on it.

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from eventing import database, partitions
 from eventing.batch import Tools
 from eventing.errors import describe
+from eventing.pausing import rest
 from eventing.settings import RuntimeSettings
 
 log = logging.getLogger(__name__)
@@ -75,11 +76,7 @@ class Sweeps:
                     calendar_at = time.monotonic() + self._settings.sweep_seconds
             except Exception as error:  # noqa: BLE001  the next sweep does what this one could not
                 log.warning("sweep: %s", describe(error))
-            try:
-                async with asyncio.timeout(self._settings.waiting_sweep_seconds):
-                    await stopping.wait()
-            except TimeoutError:
-                continue
+            await rest(self._settings.waiting_sweep_seconds, until=stopping)
 
     async def look_again(self) -> int:
         """Have waiting stashes handled again: the fact may have come by a way that wakes nobody."""

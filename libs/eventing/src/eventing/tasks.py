@@ -8,7 +8,6 @@ and undoes. One task per key runs at a time, whatever its kind.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +21,7 @@ from sqlalchemy import text
 from eventing import database
 from eventing.batch import Tools
 from eventing.errors import LeaseLostError, Retry, describe, is_unavailable
+from eventing.pausing import rest
 from eventing.routes import Call, Task, Timer
 from eventing.work import UnitOfWork
 
@@ -111,9 +111,7 @@ class TaskWorker:
     async def _rest(self, stopping: asyncio.Event) -> None:
         if stopping.is_set():
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._idle_seconds):
-                await self._wake.wait()
+        await rest(self._idle_seconds, until=self._wake)
         self._wake.clear()
 
     async def _lease(self, limit: int) -> tuple[UUID, list[Task]]:
