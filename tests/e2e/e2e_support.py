@@ -18,7 +18,7 @@ from tools.client import ApiError, Clients
 from tools.sample.goods import Good
 from tools.sample.orders import OrderMaker
 from tools.sample.places import PLACES
-from tools.sample.seed import seed_goods, seed_places, seed_stock, wait_for_places
+from tools.sample.seed import drive_by_wms, seed_goods, seed_places, seed_stock, wait_for_places
 from tools.waiting import until
 
 SECONDS = 60.0
@@ -233,8 +233,7 @@ class DemoWms:
             (await client.put(f"{self.url}/dials", json=plain | dials)).raise_for_status()
 
     async def drives(self, oms: Clients, place_id: str) -> None:
-        connector = {"connector": "http", "base_url": self.url, "secret_name": "demo", "reason": "test"}
-        await oms.put("fulfillment", f"/v1/places/{place_id}/connector", connector)
+        await drive_by_wms(oms, place_id, self.url, reason="test")
 
 
 @dataclass(frozen=True)

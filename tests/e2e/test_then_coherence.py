@@ -25,6 +25,8 @@ from tools.local_postgres import with_database
 from tools.stack import Stack
 
 DRAIN_SECONDS = 60.0
+TIMER_SECONDS = 1.0
+"""A worker takes what is due within half a second."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -466,7 +468,7 @@ async def _fired_by(
             fired = await _fired(sources, checks)
         if is_timer or "no_task_due" not in fired:
             break
-        await asyncio.sleep(1)
+        await asyncio.sleep(TIMER_SECONDS)
     return fired
 
 

@@ -138,7 +138,7 @@ class LocalPostgres:
     def remove(self) -> None:
         """Stop and delete the data, wherever it had to be put."""
         self.stop()
-        data = self.data_folder
+        data = self.data_folder()
         shutil.rmtree(data, ignore_errors=True)
         _password_file(data).unlink(missing_ok=True)
 
@@ -153,7 +153,7 @@ class LocalPostgres:
     def _prepare(self) -> tuple[Account | None, Path, Path]:
         account = unprivileged_account()
         binaries = _binaries_for(account)
-        data = self.data_folder
+        data = self.data_folder()
         password_file = _password_file(data)
         if (data / "PG_VERSION").exists():
             self.password = password_file.read_text(encoding="utf-8")
@@ -183,7 +183,6 @@ class LocalPostgres:
             raise ProcessError("initdb", done.returncode, done.stdout + done.stderr)
         return account, binaries, data
 
-    @property
     def data_folder(self) -> Path:
         """Where the server keeps its data: below the stack's folder, unless its account cannot get there."""
         account = unprivileged_account()

@@ -23,7 +23,7 @@ from tools.client import Clients
 from tools.sample.goods import Good, bench_goods
 from tools.sample.orders import OrderMaker
 from tools.sample.places import THIRD_PARTY
-from tools.sample.seed import seed_goods, seed_places, wait_for_places
+from tools.sample.seed import drive_by_wms, seed_goods, seed_places, wait_for_places
 from tools.stack import Stack
 from tools.waiting import until
 
@@ -94,13 +94,7 @@ async def _add_wms(stack: Stack, oms: Clients, units: int) -> None:
     await seed_goods(oms, [AT_WMS, NOWHERE], bundles=False)
     await seed_units(stack, {THIRD_PARTY.place_id: [(AT_WMS, units)]})
     await wait_for_places(oms, [THIRD_PARTY])
-
-    async def known() -> bool:
-        return THIRD_PARTY.place_id in {place["place_id"] async for place in oms.pages("fulfillment", "/v1/places")}
-
-    await until(known, seconds=WAIT_SECONDS, what="fulfillment knows the third party's warehouse")
-    connector = {"connector": "http", "base_url": stack.wms_url, "secret_name": "demo", "reason": "bench"}
-    await oms.put("fulfillment", f"/v1/places/{THIRD_PARTY.place_id}/connector", connector)
+    await drive_by_wms(oms, THIRD_PARTY.place_id, stack.wms_url, reason="bench")
     async with httpx.AsyncClient(trust_env=False) as client:
         (await client.put(f"{stack.wms_url}/dials", json={"pick_seconds": 3600.0})).raise_for_status()
 

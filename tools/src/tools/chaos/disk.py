@@ -35,7 +35,7 @@ def small_disk(postgres: LocalPostgres, size_bytes: int) -> Iterator[Path]:
 
     Errors: OSError where it cannot be mounted.
     """
-    folder, account = postgres.data_folder.parent / "small-disk", unprivileged_account()
+    folder, account = postgres.data_folder().parent / "small-disk", unprivileged_account()
     owner = "" if account is None else f",uid={account.uid},gid={account.gid}"
     folder.mkdir(exist_ok=True)
     try:

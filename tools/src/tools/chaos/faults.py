@@ -12,10 +12,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
 
+from tools.background import Background
 from tools.bench.ground import open_places
 from tools.bench.verdict import number_of
 from tools.chaos import disk
@@ -203,8 +205,7 @@ async def _stalled(ground: Ground) -> None:
 
 async def _rolling(ground: Ground) -> None:
     for service in SERVICES:
-        for name in (service, worker_of(service)):
-            await ground.restart(name)
+        await _restart_both(ground, service)
 
 
 async def _scale(ground: Ground) -> None:
@@ -288,25 +289,34 @@ async def _bad_deployment(ground: Ground) -> None:
 async def _crash_points(ground: Ground) -> None:
     """Every service dies at every point that it passes; those that never fire are named. Master data changes all along: half
     of the services read it, and have points of their own there."""
-    changing = asyncio.create_task(_change_master_data(ground))
-    try:
+    async with _MasterData(ground.stack):
         await _walk_crash_points(ground)
-    finally:
-        changing.cancel()
-        await asyncio.gather(changing, return_exceptions=True)
 
 
-async def _change_master_data(ground: Ground) -> None:
-    good, place = bench_goods(1)[0], open_places()[0]
-    async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
-        for number in itertools.count():
-            try:
-                await oms.put("inventory", "/v1/items", {"items": [good.item() | {"name": f"{good.name} {number}"}]})
-                changed = place.location() | {"name": f"{place.name} {number}"}
-                await oms.put("inventory", "/v1/locations", {"locations": [changed]})
-            except (ApiError, httpx.HTTPError):
-                pass  # Somebody is dying here all the time: the next change is as good.
-            await asyncio.sleep(CHANGE_SECONDS)
+class _MasterData(Background):
+    """An item and a place change their names all along."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__()
+        self._stack = stack
+
+    async def __aenter__(self) -> Self:
+        self._begin(self._change())
+        return self
+
+    async def _change(self) -> None:
+        good, place = bench_goods(1)[0], open_places()[0]
+        async with Clients(self._stack.urls, self._stack.keys["admin"]) as oms:
+            for number in itertools.count():
+                if self._stopped:
+                    return
+                try:
+                    await oms.put("inventory", "/v1/items", {"items": [good.item() | {"name": f"{good.name} {number}"}]})
+                    changed = place.location() | {"name": f"{place.name} {number}"}
+                    await oms.put("inventory", "/v1/locations", {"locations": [changed]})
+                except (ApiError, httpx.HTTPError):
+                    pass  # Somebody is dying here all the time: the next change is as good.
+                await asyncio.sleep(CHANGE_SECONDS)
 
 
 async def _walk_crash_points(ground: Ground) -> None:

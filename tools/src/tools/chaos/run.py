@@ -9,23 +9,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
-import httpx
-
 from tools.bench.ground import cores, incoherent, open_places, seed_master_data, seed_units
 from tools.bench.load import Load
 from tools.bench.records import commit
 from tools.bench.verdict import judge, order_ids
-from tools.chaos.faults import FAULTS, READY_SECONDS, Fault, Ground, NotTriedError
+from tools.chaos.faults import FAULTS, Fault, Ground, NotTriedError
 from tools.chaos.feed import Feed
 from tools.chaos.proxy import Proxy
-from tools.client import ApiError, Clients
+from tools.client import Clients
 from tools.local_postgres import SERVICES
 from tools.processes import free_ports
 from tools.sample.goods import bench_goods
+from tools.sample.seed import drive_by_wms
 from tools.skew.progress import Progress
 from tools.stack import Stack, StackError
 from tools.terminal import Terminal
-from tools.waiting import until
 
 SKUS, UNITS = 20, 20_000
 PER_SECOND = 25.0
@@ -122,7 +120,9 @@ async def walk(report: Report, faults: Sequence[Fault], terminal: Terminal, *, n
             )
         await seed_master_data(stack, open_places(), goods)
         await seed_units(stack, {place.place_id: [(good, UNITS) for good in goods] for place in open_places()})
-        await _let_wms_drive(stack)
+        async with Clients(stack.urls, stack.keys["admin"]) as oms:
+            # One of the places is a third party's warehouse, so that calls go out and are answered by call-back.
+            await drive_by_wms(oms, open_places()[0].place_id, stack.wms_url, reason="chaos")
         ends = None if seconds is None else time.monotonic() + seconds
         async with (
             Progress(stack.bootstrap_servers, stack.topic_prefix, stack.order_partitions) as progress,
@@ -138,24 +138,6 @@ async def walk(report: Report, faults: Sequence[Fault], terminal: Terminal, *, n
                     step.done = f"{fault.name}: {passage.outcome} {passage.detail}".rstrip()
                 if passage.outcome == "not held":
                     return  # Whatever came next would stand on what is broken already.
-
-
-async def _let_wms_drive(stack: Stack) -> None:
-    """One of the places is a third party's warehouse, so that calls go out and are answered by call-back."""
-    path = f"/v1/places/{open_places()[0].place_id}/connector"
-    connector = {"connector": "http", "base_url": stack.wms_url, "secret_name": "demo", "reason": "chaos"}
-    async with Clients(stack.urls, stack.keys["admin"]) as oms:
-
-        async def driven() -> bool:
-            try:
-                await oms.put("fulfillment", path, connector)
-            except ApiError as error:
-                if error.status != httpx.codes.NOT_FOUND:
-                    raise
-                return False
-            return True
-
-        await until(driven, seconds=READY_SECONDS, what="fulfillment knows the places")
 
 
 async def _bring_in(

@@ -11,7 +11,7 @@ import httpx
 from tools.client import Clients
 from tools.demo.script import AT_WMS, NEVER_THERE, ONE_PLACE, Script
 from tools.sample.places import PLACES, THIRD_PARTY
-from tools.sample.seed import seed_goods, seed_places, seed_stock, wait_for_places
+from tools.sample.seed import drive_by_wms, seed_goods, seed_places, seed_stock, wait_for_places
 from tools.waiting import until
 
 SECONDS = 60.0
@@ -36,10 +36,8 @@ class AfterSales:
         await seed_goods(self._oms, [AT_WMS, NEVER_THERE, ONE_PLACE], bundles=False)
         await seed_stock(self._oms, THIRD_PARTY.place_id, [(AT_WMS, 50)], reference="opening-third-party")
         await seed_stock(self._oms, PLACES[2].place_id, [(ONE_PLACE, 50)], reference="opening-one-place")
-        connector = {"connector": "http", "base_url": self._wms_url, "secret_name": "demo", "reason": "third-party warehouse"}
         await wait_for_places(self._oms, [THIRD_PARTY])
-        await until(self._place_is_known, seconds=SECONDS, what="fulfillment knows the third party's warehouse")
-        await self._oms.put("fulfillment", f"/v1/places/{THIRD_PARTY.place_id}/connector", connector)
+        await drive_by_wms(self._oms, THIRD_PARTY.place_id, self._wms_url, reason="third-party warehouse")
         await self._turn({"pick_seconds": PICK_SECONDS, "ship_seconds": 0.0, "parcels": 2})
 
     async def run(self) -> None:
@@ -199,9 +197,6 @@ class AfterSales:
         order_id = (await self._detail(order))["order_id"]
         page = await self._oms.get("fulfillment", "/v1/fulfilment-orders", order_id=order_id)
         return any(item["request_status"] == "accepted" for item in page["items"])
-
-    async def _place_is_known(self) -> bool:
-        return THIRD_PARTY.place_id in {place["place_id"] async for place in self._oms.pages("fulfillment", "/v1/places")}
 
     async def _turn(self, dials: dict[str, Any]) -> None:
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -61,3 +61,17 @@ async def wait_for_places(oms: Clients, places: Sequence[Place] = PLACES) -> Non
         return {place["place_id"] async for place in oms.pages("router", "/v1/locations")} >= wanted
 
     await until(look, seconds=KNOWN_SECONDS, what="router knows every place")
+
+
+async def drive_by_wms(oms: Clients, place_id: str, wms_url: str, *, reason: str) -> None:
+    """Let the WMS at this address drive a place, as soon as fulfillment knows the place.
+
+    Errors: TimeoutError.
+    """
+
+    async def known() -> bool:
+        return place_id in {place["place_id"] async for place in oms.pages("fulfillment", "/v1/places")}
+
+    await until(known, seconds=KNOWN_SECONDS, what=f"fulfillment knows the place {place_id}")
+    connector = {"connector": "http", "base_url": wms_url, "secret_name": "demo", "reason": reason}
+    await oms.put("fulfillment", f"/v1/places/{place_id}/connector", connector)

@@ -70,6 +70,7 @@ class Progress:
             try:
                 ends = await self._consumer.end_offsets(everything)
             except KafkaError:  # The broker is away, for minutes on purpose: nobody gets on then.
+                await asyncio.sleep(LOOK_SECONDS)
                 continue
             for service, partitions in self._partitions.items():
                 count = sum(ends[partition] for partition in partitions)
