@@ -127,6 +127,20 @@ async def test_a_worker_serves_health_and_metrics_only(empty_database: Any) -> N
         assert (await http.get("/v1/things/count")).status_code == 404
 
 
+async def test_a_connection_that_rests_stays_open(empty_database: Any) -> None:
+    """Fails when an idle connection is closed after uvicorn's own 5 s: the caller's next request crosses the goodbye."""
+    async with served(DATABASE_URL=await empty_database()) as (_, http):
+        reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+        request = f"GET /livez HTTP/1.1\r\nHost: {http.base_url.netloc.decode()}\r\n\r\n".encode()
+        for seconds in (5.5, 0.0):
+            writer.write(request)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            await reader.read(1000)
+            await asyncio.sleep(seconds)
+        assert not reader.at_eof()
+        writer.close()
+
+
 async def test_a_service_that_hangs_while_stopping_is_ended_at_its_deadline(empty_database: Any) -> None:
     """Fails when a lost connection in the lifespan's end keeps the process for ever."""
     async with served(DATABASE_URL=await empty_database(), STOP_SECONDS="600", SHUTDOWN_SECONDS="1") as (process, _):
