@@ -21,7 +21,7 @@ from tools.background import Background
 from tools.bench.ground import open_places
 from tools.bench.verdict import number_of
 from tools.chaos import disk
-from tools.chaos.feed import Feed
+from tools.chaos.feed import SHOP, Feed
 from tools.chaos.proxy import Mood, Proxy
 from tools.client import ApiError, Clients
 from tools.drill.reconcile import parked_keys, retry_parked
@@ -44,6 +44,7 @@ CRASH_SECONDS = 12.0
 CHANGE_SECONDS = 0.5
 SOON_SECONDS = 10.0
 """Tasks that are due within that time are waited for: shipments of simulated places, say."""
+REASON = "chaos: the good release is back"
 MOST_PARKED = 400
 """Keys: the breaker looks at no less than 200, and a batch of 300 may be under way."""
 # The ledger folds its balances every few seconds, for ever.
@@ -60,11 +61,14 @@ import zlib
 import {module} as module
 _right = module.{cls}.{method}
 async def _wrong(self, received, *rest, **named):
-    if any(zlib.crc32(one.key.encode()) % {one_in} == 0 for one in received):
+    if any({when} for one in received):
         raise RuntimeError("a deployment that is bad on purpose")
     return await _right(self, received, *rest, **named)
 module.{cls}.{method} = _wrong
 """
+
+_ONE_IN_A_HUNDRED = "zlib.crc32(one.key.encode()) % 100 == 0"
+_OF_OTHERS = "SELECT count(*) FROM channel_order WHERE shop_id <> $1"
 
 
 class NotTriedError(Exception):
@@ -265,7 +269,7 @@ def _odd_records(*, duplicates: float = 0.0, invalid: float = 0.0, shop: str | N
 
 async def _poison(ground: Ground) -> None:
     """One order in a hundred makes audit fail, until the next release; a person then has them tried again."""
-    with _broken("audit.handlers.received", "Auditor", "on_order_received", one_in=100) as folder:
+    with _broken("audit.handlers.received", "Auditor", "on_order_received", when=_ONE_IN_A_HUNDRED) as folder:
         ground.env["audit"]["PYTHONPATH"] = folder
         async with _restarted(ground, "audit"):
             await asyncio.sleep(2 * LAST_SECONDS)
@@ -274,7 +278,7 @@ async def _poison(ground: Ground) -> None:
 
 async def _bad_deployment(ground: Ground) -> None:
     """Every order makes audit fail: the breaker must stop it before everything is parked."""
-    with _broken("audit.handlers.received", "Auditor", "on_order_received", one_in=1) as folder:
+    with _broken("audit.handlers.received", "Auditor", "on_order_received", when="True") as folder:
         ground.env["audit"]["PYTHONPATH"] = folder
         async with _restarted(ground, "audit"):
             await until(lambda: _is_open(ground, "audit"), seconds=READY_SECONDS, what="audit's breaker", every_seconds=0.5)
@@ -284,6 +288,32 @@ async def _bad_deployment(ground: Ground) -> None:
             if parked > MOST_PARKED:
                 raise RuntimeError(f"the breaker let {parked} keys be parked")
     await _retry_parked(ground, "audit")
+
+
+async def _bad_shop(ground: Ground) -> None:
+    """Every order of one shop makes ingest fail: that shop is stopped, nobody else. Then the good release, and a person lets
+    the shop in again and has its orders tried again."""
+    ground.feed.of_one_shop = 1.0
+    when = f"one.event.shop_id == {SHOP!r}"
+    with _broken("ingest.handlers", "Handlers", "on_channel_orders", when=when) as folder:
+        ground.env["ingest"]["PYTHONPATH"] = folder
+        async with _restarted(ground, "ingest"):
+            await until(lambda: _is_open(ground, "ingest"), seconds=READY_SECONDS, what="the shop's breaker", every_seconds=0.5)
+            before = await number_of(ground.stack, "ingest", _OF_OTHERS, SHOP)
+            await asyncio.sleep(LAST_SECONDS)
+            if await number_of(ground.stack, "ingest", _OF_OTHERS, SHOP) == before:
+                raise RuntimeError("the breaker of one shop stopped all")
+    ground.feed.of_one_shop = 0.0
+    async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
+        for state in await oms.get("ingest", "/v1/operations/breaker"):
+            which = {name: state[name] for name in ("consumer", "scope")}
+            await oms.post("ingest", "/v1/operations/breaker/close", which | {"reason": REASON})
+
+        async def none_left() -> bool:
+            return not await _retry_quarantined(oms, "ingest")
+
+        await until(none_left, seconds=READY_SECONDS, what="the quarantined orders of the shop", every_seconds=2)
+    await _retry_parked(ground, "ingest")
 
 
 async def _crash_points(ground: Ground) -> None:
@@ -388,10 +418,10 @@ async def _said(log: Path, began: int, words: bytes) -> bool:
 
 
 @contextmanager
-def _broken(module: str, cls: str, method: str, *, one_in: int) -> Iterator[str]:
-    """A folder that makes whoever has it on PYTHONPATH a bad release."""
+def _broken(module: str, cls: str, method: str, *, when: str) -> Iterator[str]:
+    """A folder that makes whoever has it on PYTHONPATH a bad release: it fails where this is true of a record `one`."""
     with tempfile.TemporaryDirectory(prefix="oms-chaos-") as folder:
-        text = _BROKEN.format(module=module, cls=cls, method=method, one_in=one_in)
+        text = _BROKEN.format(module=module, cls=cls, method=method, when=when)
         (Path(folder) / "sitecustomize.py").write_text(text, encoding="utf-8")
         yield folder
 
@@ -406,9 +436,22 @@ async def _retry_parked(ground: Ground, service: str) -> None:
     async with Clients(ground.stack.urls, ground.stack.keys["admin"]) as oms:
 
         async def none_left() -> bool:
-            return not await retry_parked(oms, service, reason="chaos: the good release is back")
+            return not await retry_parked(oms, service, reason=REASON)
 
         await until(none_left, seconds=READY_SECONDS, what=f"the parked keys of {service}", every_seconds=2)
+
+
+async def _retry_quarantined(oms: Clients, service: str) -> int:
+    """Have everything tried again that was set aside because its breaker was open; returns how many records that were."""
+    path, found = "/v1/operations/quarantined", 0
+    async for record in oms.pages(service, path, code="breaker_open"):
+        found += 1
+        try:
+            await oms.post(service, f"{path}/{record['id']}/retry", {"reason": REASON})
+        except ApiError as error:
+            if error.status != httpx.codes.NOT_FOUND:  # It left while we walked.
+                raise
+    return found
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -427,10 +470,11 @@ FAULTS: tuple[Fault, ...] = (
         for mood in ("slow", "reset", "black_hole")
     ),
     Fault("duplicates", "5 % of the orders come twice", _odd_records(duplicates=0.05)),
-    Fault("invalid_of_one_shop", "1 % invalid orders, all of one shop", _odd_records(invalid=0.01, shop="chaos")),
+    Fault("invalid_of_one_shop", "1 % invalid orders, all of one shop", _odd_records(invalid=0.01, shop=SHOP)),
     Fault("invalid_of_all", "1 % invalid orders, of every shop", _odd_records(invalid=0.01)),
     Fault("poison", "audit fails at one order in a hundred, then is mended", _poison),
     Fault("bad_deployment", "audit fails at everything: the breaker stops it; then the good release", _bad_deployment),
+    Fault("bad_shop", "ingest fails at every order of one shop: its breaker stops that shop alone", _bad_shop),
     Fault("disk_full", "the disk of one database is full, then has room again", _disk_full, needs="root and mount"),
     Fault("clock_offset", "a service's clock is an hour ahead, then behind", _wrong_clock(_by_setting)),
     Fault("machine_clock", "likewise, its machine's whole clock", _wrong_clock(_by_libfaketime), needs="libfaketime"),

@@ -17,6 +17,8 @@ from tools.client import ApiError, Clients
 from tools.sample.goods import Good
 from tools.stack import Stack
 
+SHOP = "chaos"
+"""The shop that faults of one shop are about."""
 TICK_SECONDS, HTTP_SECONDS = 0.25, 0.5
 SEND_SECONDS = 15.0
 AGAIN_SECONDS = 0.5
@@ -25,13 +27,15 @@ AGAIN_SECONDS = 0.5
 class Feed(Background):
     """`async with Feed(stack, goods, run="1") as feed:` sends until `stop`.
 
-    `duplicates` and `invalid` are shares of what is sent on top; `invalid_shop` keeps the invalid ones to one shop.
+    `duplicates`, `invalid` and `of_one_shop` (good orders of one shop more) are shares of what is sent on top; `invalid_shop`
+    keeps the invalid ones to one shop.
     """
 
     def __init__(self, stack: Stack, goods: list[Good], *, run: str, per_second: float) -> None:
         super().__init__()
         self.duplicates = 0.0
         self.invalid = 0.0
+        self.of_one_shop = 0.0
         self.invalid_shop: str | None = None
         self.sent = self.attempts = self.successes = 0
         """Records acknowledged by the broker; attempts and successes of the HTTP intake."""
@@ -41,8 +45,9 @@ class Feed(Background):
         self._stack, self._per_second = stack, per_second
         self._good = records(maker_of(goods, run=f"K{run}"), odd=False)
         self._bad_maker = maker_of(goods, run=f"B{run}")
+        self._shop_maker = maker_of(goods, run=f"S{run}")
         self._over_http = maker_of(goods, run=f"H{run}")
-        self._owed = {"duplicate": 0.0, "invalid": 0.0}
+        self._owed = {"duplicate": 0.0, "invalid": 0.0, "of_one_shop": 0.0}
 
     async def __aenter__(self) -> Self:
         self._begin(self._send(), self._push())
@@ -52,11 +57,16 @@ class Feed(Background):
         for _ in range(count):
             record = next(self._good)
             yield record
-            for kind, share in (("duplicate", self.duplicates), ("invalid", self.invalid)):
+            for kind, share in (("duplicate", self.duplicates), ("invalid", self.invalid), ("of_one_shop", self.of_one_shop)):
                 self._owed[kind] += share
                 if self._owed[kind] >= 1:
                     self._owed[kind] -= 1
-                    yield record if kind == "duplicate" else self._wrong()
+                    yield self._one_more(kind, record)
+
+    def _one_more(self, kind: str, last: Record) -> Record:
+        if kind == "duplicate":
+            return last
+        return self._wrong() if kind == "invalid" else record_of("good", self._shop_maker.order() | {"shop_id": SHOP})
 
     def _wrong(self) -> Record:
         order: dict[str, Any] = self._bad_maker.order()

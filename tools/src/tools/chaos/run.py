@@ -179,7 +179,9 @@ async def _bring_in(
 
 async def _fates(stack: Stack, feed: Feed, run: str) -> list[str]:
     """What became of every good order that arrived, said only where it is not what was ordered."""
-    known = await order_ids(stack, f"K{run}") | await order_ids(stack, f"H{run}")
+    known: dict[str, str] = {}
+    for maker in "KHS":
+        known |= await order_ids(stack, f"{maker}{run}")
     ids = {number: known[number] for number in feed.ships if number in known}
     verdict = await judge(stack, Load(ships={number: feed.ships[number] for number in ids}), ids)
     counts = {"lost": len(feed.ships) - len(ids), "unshipped": verdict["unshipped"], "misshipped": verdict["misshipped"]}
