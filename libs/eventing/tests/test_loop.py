@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventing import Runtime, RuntimeSettings, create_engine, database
+from eventing.observe import NullObserver, Observer
 
 Kept = Callable[[], Awaitable[dict[str, list[int]]]]
 Eventually = Callable[..., Awaitable[None]]
@@ -35,10 +36,10 @@ async def start(bus: Bus, database_url: str, teller: Teller, settings: Callable[
     """Start workers of the sample service; all are stopped with the test."""
     async with AsyncExitStack() as stack:
 
-        async def one(*, statement_seconds: float = 10, **more: Any) -> Runtime:
+        async def one(*, statement_seconds: float = 10, observer: Observer | None = None, **more: Any) -> Runtime:
             engine = create_engine(database_url, pool_size=5, session={"statement_timeout": str(int(statement_seconds * 1000))})
             stack.push_async_callback(engine.dispose)
-            runtime = build(teller, engine=engine, broker=bus.broker(), settings=settings(**more))
+            runtime = build(teller, engine=engine, broker=bus.broker(), settings=settings(**more), observer=observer)
             await stack.enter_async_context(runtime)
             return runtime
 
@@ -95,19 +96,67 @@ async def test_offsets_are_committed_behind_the_effects(bus: Bus, start: Start, 
 async def test_a_steady_load_comes_in_batches(
     bus: Bus, start: Start, kept: Kept, eventually: Eventually, engine: AsyncEngine
 ) -> None:
-    """Fails when every handful of records costs a transaction: at a few hundred a second that is most of the cost."""
-    await start(batch_gap_seconds=0.8)
-    for number in range(20):
+    """Fails when every handful of records costs a transaction: at a few hundred a second that is most of the cost. And when
+    what came during a rest is left for the next one, because only what was fetched before it is taken."""
+    await start(batch_gap_seconds=2.0, batch_gap_records=1)
+
+    async def there(count: int) -> None:
+        assert await kept() == {"a": list(range(count))}
+
+    await bus.publish([outgoing(event) for event in numbers("a", 0)])
+    await eventually(lambda: there(1))
+    for number in range(1, 10):
         await bus.publish([outgoing(event) for event in numbers("a", number)])
         await asyncio.sleep(0.05)
-
-    async def all_there() -> None:
-        assert await kept() == {"a": list(range(20))}
-
-    await eventually(all_there)
+    await eventually(lambda: there(10))
     async with database.begin(engine) as connection:
         transactions = await connection.execute(text("SELECT count(DISTINCT CAST(xmin AS text)) FROM inbox"))
-        assert transactions.scalar_one() <= 6
+        assert transactions.scalar_one() == 2
+
+
+async def test_where_little_happens_nobody_waits(bus: Bus, start: Start, kept: Kept, eventually: Eventually) -> None:
+    """Fails when two records in a row wait as those of a steady load do."""
+    await start(batch_gap_seconds=30.0)
+    for count in (1, 2, 3):
+        await bus.publish([outgoing(event) for event in numbers("a", count)])
+
+        async def there(count: int = count) -> None:
+            assert await kept() == {"a": list(range(1, count + 1))}
+
+        await eventually(there, seconds=5)
+
+
+class _Doubles(NullObserver):
+    """Counts records that came again although their first coming was handled."""
+
+    def __init__(self) -> None:
+        self.doubles = 0
+
+    def batch(self, consumer: str, topic: str, records: int, duplicates: int, seconds: float) -> None:
+        self.doubles += duplicates
+
+
+@pytest.mark.parametrize("bootstrap", [None])  # A real broker is not told when to rebalance.
+async def test_a_rebalance_between_two_fetches_of_a_batch_doubles_and_loses_nothing(
+    bus: Any, start: Start, kept: Kept, eventually: Eventually
+) -> None:
+    """Fails when what was fetched before a rebalance is handled beside what comes again after it, or that is dropped."""
+    wanted = {f"k{key}": list(range(60)) for key in range(8)}
+    listener = _Doubles()
+    quick = {"batch_gap_seconds": 0.05, "batch_gap_records": 1, "fetch_wait_seconds": 0.2, "observer": listener}
+    await start(**quick)
+    for number in range(60):
+        await bus.publish([outgoing(event) for key in wanted for event in numbers(key, number)])
+        if number in (20, 40):
+            await start(**quick)
+        await asyncio.sleep(0.02)
+
+    async def all_there() -> None:
+        assert await kept() == wanted
+        assert await said(bus) == wanted
+
+    await eventually(all_there, seconds=20)
+    assert listener.doubles == 0
 
 
 @pytest.mark.parametrize("bootstrap", [None])  # A real broker cannot be told to refuse one commit.

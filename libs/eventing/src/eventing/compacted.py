@@ -201,7 +201,7 @@ class CompactedLoop:
         topics = self._processor.topics
         counts = await self._broker.partition_counts(topics)
         partitions = [TopicPartition(topic, number) for topic in topics for number in range(counts[topic])]
-        consumer = self._broker.consumer(group=None, topics=topics, settings=self._settings)
+        consumer = self._broker.consumer(group=None, topics=topics, settings=self._settings.at_rest())
         await consumer.start()
         try:
             ends = await consumer.end_offsets(partitions)

@@ -138,26 +138,42 @@ class ConsumerLoop:
         )
         consumer = self._consumer
         await consumer.start()
+        rested = False
         try:
             while not stopping.is_set():
                 await self._keep_house(consumer)
-                records = await self._poll(consumer)
+                records = await self._poll(consumer, rested=rested)
                 if records:
                     began = time.monotonic()
                     await self._handle(consumer, records, stopping)
-                    if len(records) < self._settings.batch_records:
-                        await rest(began + self._settings.batch_gap_seconds - time.monotonic(), until=stopping)
+                    gap = self._gap_after(len(records))
+                    rested = gap > 0
+                    await rest(began + gap - time.monotonic(), until=stopping)
                 self.paused_because = "" if not self._breaker.is_open else self.paused_because
         finally:
             await self._acquit_if_possible()
             await consumer.stop()
             self._consumer = None
 
-    async def _poll(self, consumer: BrokerConsumer) -> Sequence[Record]:
+    def _gap_after(self, records: int) -> float:
+        """Seconds from the start of a batch of so many records to that of the next."""
+        settings = self._settings
+        if records >= settings.batch_records:
+            return 0.0
+        return settings.batch_gap_seconds * min(1.0, records / settings.batch_gap_records)
+
+    async def _poll(self, consumer: BrokerConsumer, *, rested: bool) -> Sequence[Record]:
         most = self._settings.batch_records
-        if self._replay is None:
-            return await consumer.poll(max_records=most, wait_seconds=POLL_SECONDS)
-        return await self._replay.poll(consumer, max_records=most, wait_seconds=POLL_SECONDS)
+        if self._replay is not None:
+            return await self._replay.poll(consumer, max_records=most, wait_seconds=POLL_SECONDS)
+        records = await consumer.poll(max_records=most, wait_seconds=POLL_SECONDS)
+        if not rested or not 0 < len(records) < most:
+            return records
+        # These were fetched before the rest, and nothing since: what has come meanwhile belongs to the same batch.
+        generation = self._generation
+        since = await consumer.poll(max_records=most - len(records), wait_seconds=self._settings.fetch_wait_seconds)
+        # After a rebalance in between, the first ones are somebody else's, or they come again.
+        return [*records, *since] if generation == self._generation else since
 
     async def _handle(self, consumer: BrokerConsumer, records: Sequence[Record], stopping: asyncio.Event) -> None:
         """See one batch through; give it up only when its partitions or the process go."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from contracts.topics import DEFAULT_ORDER_PARTITIONS
 from eventing.sealing import Sealer
+
+REST_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +32,11 @@ class RuntimeSettings:
     batch_records: int = 300  # Beyond that the cost per record is flat and locks are held longer.
     fetch_min_bytes: int = 100_000  # With the wait below this makes batches of hundreds under load.
     fetch_wait_seconds: float = 0.05
-    batch_gap_seconds: float = 0.2
-    """Between the starts of two batches, unless the first was full. A lone record never waits; a steady load comes in batches
-    large enough that what each costs in itself does not matter."""
+    batch_gap_seconds: float = 0.4
+    """Between the starts of two batches, unless the first was full: a steady load then comes in batches large enough that what
+    each costs in itself does not matter. After less than `batch_gap_records` it is shorter in proportion: where little happens,
+    nobody waits."""
+    batch_gap_records: int = 20
     session_seconds: float = 10.0
     heartbeat_seconds: float = 3.0
     revoke_seconds: float = 6.0  # To finish what is in flight; below the session, or the others wait for nothing.
@@ -45,7 +49,7 @@ class RuntimeSettings:
     relay_guard_seconds: float = 3.0  # No send begins this close to the end of a lease.
     relay_wave_records: int = 1000
     relay_wave_bytes: int = 4 * 1024 * 1024
-    relay_idle_seconds: float = 0.05
+    relay_idle_seconds: float = 0.2  # What this process writes wakes its relay at once; this is for rows of others.
     relay_send_seconds: float = 3.0
     relay_floor_seconds: float = 1.0  # At rest; under load every wave raises the floors.
     producer_life_seconds: float = 24 * 3600.0
@@ -61,3 +65,7 @@ class RuntimeSettings:
     breaker_keys: int = 200
     breaker_share: float = 0.05
     breaker_half_open_seconds: float = 30.0
+
+    def at_rest(self) -> RuntimeSettings:
+        """Settings of a reader of topics on which next to nothing happens: told at once, asking seldom."""
+        return replace(self, fetch_min_bytes=1, fetch_wait_seconds=REST_SECONDS)
