@@ -196,3 +196,20 @@ async def test_the_breaker_sets_one_shop_aside_and_serves_the_others(harness: Ha
     harness.clock.advance(seconds=31)
     assert (await post(harness, letter(1000, "bad"))).handled == 1  # Half-open: one that goes through closes it.
     assert await harness.runtime.operations.breaker() == []
+
+
+async def test_what_a_breaker_set_aside_is_handled_when_it_is_retried(harness: Harness, office: Office) -> None:
+    """Fails when what was set aside counts as taken in: its retry would then drop it as a duplicate, and nobody would know."""
+    await post(harness, *[letter(n, "bad", trouble=True) for n in range(300)])
+    office.trouble_is_over = True
+    operations = harness.runtime.operations
+    aside = await operations.list_quarantined(300)
+    async with harness.runtime.work() as work:
+        await operations.close_breaker(work, "main", "bad")
+        for row in aside[:3]:
+            await operations.retry_quarantined(work, row.id)
+    result = await harness.drain()
+    told = [event.number for event in result.emitted if isinstance(event, NumberKept)]
+    assert len(told) == result.handled == 3
+    assert len(await operations.list_quarantined(300)) == len(aside) - 3
+    assert (await post(harness, letter(told[0], "bad", trouble=True))).duplicates == 1

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
@@ -70,6 +70,17 @@ _CLAIMED_BEFORE = text(
     JOIN inbox i USING (day, topic, source, id)
     """
 )
+
+
+_UNCLAIM = text(
+    """
+    DELETE FROM inbox i USING unnest(
+        CAST(:days AS date[]), CAST(:topics AS text[]), CAST(:sources AS text[]), CAST(:ids AS uuid[])
+    ) AS r(day, topic, source, id)
+    WHERE i.day = r.day AND i.topic = r.topic AND i.source = r.source AND i.id = r.id
+    """
+)
+CONFLICT = "id_conflict"
 
 
 @dataclass(slots=True)
@@ -280,12 +291,7 @@ class Processor:
         if not wanted:
             return live
         claims = sorted((item.received for item in wanted.values() if item.received is not None), key=lambda r: r.identity)
-        columns = {
-            "days": [claim.time.date() for claim in claims],
-            "topics": [claim.topic for claim in claims],
-            "sources": [claim.source for claim in claims],
-            "ids": [claim.id for claim in claims],
-        }
+        columns = _identities(claims)
         rows = await work.connection.execute(_CLAIM, columns | {"hashes": [claim.content_hash for claim in claims]})
         taken = rows.all()
         work.has_transaction_id = work.has_transaction_id or bool(taken)
@@ -301,7 +307,7 @@ class Processor:
                 remaining.append(item)
                 continue
             identity = (received.topic, received.source, received.id)
-            if identity in new or (item.fault is not None and item.fault.code == "id_conflict"):
+            if identity in new or (item.fault is not None and item.fault.code == CONFLICT):
                 remaining.append(item)
             else:
                 _judge_again(item, hashes[identity], remaining, outcome)
@@ -372,9 +378,20 @@ class Processor:
         await parking.append(connection, name, in_order, now=now, ids=ids, sealer=sealer)
         await parking.expect(connection, name, expectations, now=now)
         added = await parking.quarantine(connection, name, quarantined, now=now, ids=ids, sealer=sealer)
+        await self._unclaim(quarantined, connection)
         outcome.quarantined += added
         for item in added:
             notify(item, work, service=self.tools.service, consumer=self.consumer.name)
+
+    async def _unclaim(self, items: Iterable[Item], connection: AsyncConnection) -> None:
+        """Give back the inbox rows of what is set aside: it was not taken in, and is claimed when it is retried."""
+        claims = [
+            item.received
+            for item in items
+            if item.received is not None and item.claimable and item.fault is not None and item.fault.code != CONFLICT
+        ]
+        if claims and self.consumer.claim == "inbox":
+            await connection.execute(_UNCLAIM, _identities(claims))
 
     async def _stash_heads(
         self, live: Sequence[Item], stashed: Collection[str], connection: AsyncConnection
@@ -474,12 +491,22 @@ def notify(item: Item, work: UnitOfWork, *, service: str, consumer: str) -> None
     )
 
 
+def _identities(claims: Sequence[Received[Any]]) -> dict[str, list[Any]]:
+    """The columns by which inbox rows are found."""
+    return {
+        "days": [claim.time.date() for claim in claims],
+        "topics": [claim.topic for claim in claims],
+        "sources": [claim.source for claim in claims],
+        "ids": [claim.id for claim in claims],
+    }
+
+
 def _judge_again(item: Item, known_hash: bytes, live: list[Item], outcome: Outcome) -> None:
     """Decide about a record whose identity is taken."""
     if item.content_hash == known_hash:
         outcome.duplicates.append(item)
     else:
-        item.fault = Fault("id_conflict", "another record with this id has other content", "ce_id")
+        item.fault = Fault(CONFLICT, "another record with this id has other content", "ce_id")
         live.append(item)
 
 
