@@ -40,7 +40,7 @@ CRASH_POINTS = (
     "after_claim", "before_commit", "after_commit", "before_offset_commit", "after_offset_commit",
     "before_send", "after_send", "after_delete", "after_lease", "after_call", "before_record", "after_apply",
 )  # fmt: skip
-CRASH_SECONDS = 12.0
+CRASH_SECONDS = 18.0
 CHANGE_SECONDS = 0.5
 SOON_SECONDS = 10.0
 """Tasks that are due within that time are waited for: shipments of simulated places, say."""
