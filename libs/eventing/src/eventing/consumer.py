@@ -142,13 +142,13 @@ class ConsumerLoop:
         try:
             while not stopping.is_set():
                 await self._keep_house(consumer)
-                records = await self._poll(consumer, rested=rested)
+                records, rested = await self._poll(consumer, rested=rested), False
                 if records:
                     began = time.monotonic()
                     await self._handle(consumer, records, stopping)
-                    gap = self._gap_after(len(records))
-                    rested = gap > 0
-                    await rest(began + gap - time.monotonic(), until=stopping)
+                    left = began + self._gap_after(len(records)) - time.monotonic()
+                    rested = left > self._settings.fetch_wait_seconds
+                    await rest(left, until=stopping)
                 self.paused_because = "" if not self._breaker.is_open else self.paused_because
         finally:
             await self._acquit_if_possible()
