@@ -212,4 +212,5 @@ async def test_what_a_breaker_set_aside_is_handled_when_it_is_retried(harness: H
     told = [event.number for event in result.emitted if isinstance(event, NumberKept)]
     assert len(told) == result.handled == 3
     assert len(await operations.list_quarantined(300)) == len(aside) - 3
+    harness.clock.advance(seconds=31)
     assert (await post(harness, letter(told[0], "bad", trouble=True))).duplicates == 1

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
@@ -71,15 +71,6 @@ _CLAIMED_BEFORE = text(
     """
 )
 
-
-_UNCLAIM = text(
-    """
-    DELETE FROM inbox i USING unnest(
-        CAST(:days AS date[]), CAST(:topics AS text[]), CAST(:sources AS text[]), CAST(:ids AS uuid[])
-    ) AS r(day, topic, source, id)
-    WHERE i.day = r.day AND i.topic = r.topic AND i.source = r.source AND i.id = r.id
-    """
-)
 CONFLICT = "id_conflict"
 
 
@@ -279,7 +270,7 @@ class Processor:
         live: list[Item] = []
         for item in items:
             received = item.received
-            if received is None or not item.claimable:
+            if received is None or not item.claimable or _is_set_aside(item):
                 live.append(item)
                 continue
             identity = (received.topic, received.source, received.id)
@@ -291,7 +282,12 @@ class Processor:
         if not wanted:
             return live
         claims = sorted((item.received for item in wanted.values() if item.received is not None), key=lambda r: r.identity)
-        columns = _identities(claims)
+        columns = {
+            "days": [claim.time.date() for claim in claims],
+            "topics": [claim.topic for claim in claims],
+            "sources": [claim.source for claim in claims],
+            "ids": [claim.id for claim in claims],
+        }
         rows = await work.connection.execute(_CLAIM, columns | {"hashes": [claim.content_hash for claim in claims]})
         taken = rows.all()
         work.has_transaction_id = work.has_transaction_id or bool(taken)
@@ -303,7 +299,7 @@ class Processor:
         remaining: list[Item] = []
         for item in live:
             received = item.received
-            if received is None or not item.claimable:
+            if received is None or not item.claimable or _is_set_aside(item):
                 remaining.append(item)
                 continue
             identity = (received.topic, received.source, received.id)
@@ -333,18 +329,17 @@ class Processor:
                 queued = [other for other in queued if other.key != item.key]
                 refused = [other for other in refused if other.key != item.key]
                 del heads[item.key]
-            if item.key in stashed or item.key in opened or item.key in held_back:
+            if _is_set_aside(item):
+                quarantined.append(item)
+            elif item.key in stashed or item.key in opened or item.key in held_back:
                 queued.append(item)
             elif item.fault is not None:
-                if item.foreign and item.fault.code != POISON:
-                    quarantined.append(item)
-                else:
-                    if item.fault.code != POISON:  # That one was counted when it was found.
-                        self._breaker.about_to_park(item)
-                    opened[item.key] = OpenKey(item.key, "parked", item.fault, item.record.topic)
-                    refused.append(item)
-                    if item.received is not None:
-                        heads[item.key] = item.received
+                if item.fault.code != POISON:  # That one was counted when it was found.
+                    self._breaker.about_to_park(item)
+                opened[item.key] = OpenKey(item.key, "parked", item.fault, item.record.topic)
+                refused.append(item)
+                if item.received is not None:
+                    heads[item.key] = item.received
             elif item.key in cautious and item.key in running:
                 held_back[item.key] = item.record.topic
                 queued.append(item)
@@ -378,20 +373,9 @@ class Processor:
         await parking.append(connection, name, in_order, now=now, ids=ids, sealer=sealer)
         await parking.expect(connection, name, expectations, now=now)
         added = await parking.quarantine(connection, name, quarantined, now=now, ids=ids, sealer=sealer)
-        await self._unclaim(quarantined, connection)
         outcome.quarantined += added
         for item in added:
             notify(item, work, service=self.tools.service, consumer=self.consumer.name)
-
-    async def _unclaim(self, items: Iterable[Item], connection: AsyncConnection) -> None:
-        """Give back the inbox rows of what is set aside: it was not taken in, and is claimed when it is retried."""
-        claims = [
-            item.received
-            for item in items
-            if item.received is not None and item.claimable and item.fault is not None and item.fault.code != CONFLICT
-        ]
-        if claims and self.consumer.claim == "inbox":
-            await connection.execute(_UNCLAIM, _identities(claims))
 
     async def _stash_heads(
         self, live: Sequence[Item], stashed: Collection[str], connection: AsyncConnection
@@ -491,14 +475,9 @@ def notify(item: Item, work: UnitOfWork, *, service: str, consumer: str) -> None
     )
 
 
-def _identities(claims: Sequence[Received[Any]]) -> dict[str, list[Any]]:
-    """The columns by which inbox rows are found."""
-    return {
-        "days": [claim.time.date() for claim in claims],
-        "topics": [claim.topic for claim in claims],
-        "sources": [claim.source for claim in claims],
-        "ids": [claim.id for claim in claims],
-    }
+def _is_set_aside(item: Item) -> bool:
+    """Whether it goes to quarantine: it is not taken in, so it holds no claim, and its retry may claim it."""
+    return item.foreign and item.fault is not None and item.fault.code != POISON
 
 
 def _judge_again(item: Item, known_hash: bytes, live: list[Item], outcome: Outcome) -> None:

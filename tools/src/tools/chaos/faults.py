@@ -449,7 +449,8 @@ async def _retry_quarantined(oms: Clients, service: str) -> int:
         try:
             await oms.post(service, f"{path}/{record['id']}/retry", {"reason": REASON})
         except ApiError as error:
-            if error.status != httpx.codes.NOT_FOUND:  # It left while we walked.
+            # It left while we walked, or it is being handled at this moment: the next walk tells.
+            if error.status not in {httpx.codes.NOT_FOUND, httpx.codes.SERVICE_UNAVAILABLE}:
                 raise
     return found
 
