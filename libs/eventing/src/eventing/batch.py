@@ -71,8 +71,6 @@ _CLAIMED_BEFORE = text(
     """
 )
 
-CONFLICT = "id_conflict"
-
 
 @dataclass(slots=True)
 class Outcome:
@@ -296,17 +294,14 @@ class Processor:
         new = {(row.topic, row.source, row.id) for row in taken}
         known = await work.connection.execute(_CLAIMED_BEFORE, columns)
         hashes = {(row.topic, row.source, row.id): row.content_hash for row in known}
+        claimed = {id(item): identity for identity, item in wanted.items()}
         remaining: list[Item] = []
         for item in live:
-            received = item.received
-            if received is None or not item.claimable or _is_set_aside(item):
-                remaining.append(item)
-                continue
-            identity = (received.topic, received.source, received.id)
-            if identity in new or (item.fault is not None and item.fault.code == CONFLICT):
+            claim = claimed.get(id(item))
+            if claim is None or claim in new:
                 remaining.append(item)
             else:
-                _judge_again(item, hashes[identity], remaining, outcome)
+                _judge_again(item, hashes[claim], remaining, outcome)
         return remaining
 
     async def handle(self, live: list[Item], work: UnitOfWork, outcome: Outcome, cautious: set[str]) -> None:
@@ -485,7 +480,7 @@ def _judge_again(item: Item, known_hash: bytes, live: list[Item], outcome: Outco
     if item.content_hash == known_hash:
         outcome.duplicates.append(item)
     else:
-        item.fault = Fault(CONFLICT, "another record with this id has other content", "ce_id")
+        item.fault = Fault("id_conflict", "another record with this id has other content", "ce_id")
         live.append(item)
 
 
